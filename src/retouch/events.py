@@ -1,0 +1,73 @@
+"""The events that functions receive, as models: what a handler may rely on, checked at its edge."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, Json
+
+from retouch.registry import Json as JsonValue
+
+
+class _S3Object(BaseModel):
+    key: str = Field(min_length=1)
+
+
+class _S3Detail(BaseModel):
+    object: _S3Object
+
+
+class ObjectCreated(BaseModel):
+    """S3's "Object Created" as EventBridge delivers it. The key is not URL-encoded there."""
+
+    source: Literal["aws.s3"]
+    detail: _S3Detail
+
+
+class Kick(BaseModel):
+    """A hint that a lane may have work."""
+
+    lane: str = Field(pattern=r"^[a-z]+:[A-Za-z0-9._-]+$")
+
+
+class _KickRecord(BaseModel):
+    message_id: str = Field(alias="messageId")
+    body: Json[Kick]
+
+
+class KickBatch(BaseModel):
+    """A batch of kicks."""
+
+    records: list[_KickRecord] = Field(alias="Records")
+
+    def by_lane(self) -> dict[str, list[str]]:
+        """The message ids of each lane: however many kicks, a lane is served once."""
+        lanes: dict[str, list[str]] = {}
+        for record in self.records:
+            lanes.setdefault(record.body.lane, []).append(record.message_id)
+        return lanes
+
+
+class Turn(BaseModel):
+    """What the state machine carries: which job, and which of its admissions."""
+
+    job_id: str = Field(pattern=r"^[a-z0-9]{16}$")
+    fence: int = Field(ge=1)
+
+
+class _ExecutionDetail(BaseModel):
+    input: Json[Turn]
+
+
+class ExecutionEnded(BaseModel):
+    """Step Functions' "Execution Status Change"."""
+
+    source: Literal["aws.states"]
+    detail: _ExecutionDetail
+
+    @classmethod
+    def turn_in(cls, event: dict[str, JsonValue]) -> Turn | None:
+        """The turn of an execution that ended, or None for any other event (the schedule)."""
+        if event.get("source") != "aws.states":
+            return None
+        return cls.model_validate(event).detail.input

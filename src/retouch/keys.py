@@ -1,0 +1,104 @@
+"""Names in the two buckets: what an object is, what belongs together, where results go. Pure.
+
+Ignored, and nothing else: folder markers (a name ending in /), names with a component that begins
+with a dot or with ~, names ending in .tmp, .part, .partial, .crdownload or ~, Thumbs.db and
+desktop.ini, `_preset.json` and schemas (*.schema.json).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import Final
+
+IMAGE_SUFFIXES: Final = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif",
+)  # fmt: skip
+PRESET: Final = "_preset.json"
+_TEMPORARY: Final = (".tmp", ".part", ".partial", ".crdownload", "~")
+_JUNK: Final = ("thumbs.db", "desktop.ini")
+
+
+class Kind(Enum):
+    """What an object in the inbox is to us."""
+
+    SIDECAR = "sidecar"
+    IMAGE = "image"
+    IGNORED = "ignored"
+
+
+def classify(key: str) -> Kind:
+    """What the object of that key is, by its name alone."""
+    pieces = key.split("/")
+    name = pieces[-1].lower()
+    if (
+        not name
+        or any(piece.startswith((".", "~")) for piece in pieces)
+        or name.endswith(_TEMPORARY)
+        or name in _JUNK
+        or name == PRESET
+        or name.endswith(".schema.json")
+    ):
+        return Kind.IGNORED
+    if name.endswith(".json"):
+        return Kind.SIDECAR
+    return Kind.IMAGE
+
+
+def is_image_name(key: str) -> bool:
+    """Whether the name ends like an image that some model takes."""
+    return key.lower().endswith(IMAGE_SUFFIXES)
+
+
+def stem(key: str) -> str:
+    """The key without the last suffix of its name: `shoes/red.jpg` gives `shoes/red`."""
+    folder, slash, name = key.rpartition("/")
+    return folder + slash + (PurePosixPath(name).stem or name)
+
+
+def sidecars_of(image_key: str) -> tuple[str, ...]:
+    """Keys of the sidecars that can describe an image, the winner first."""
+    return tuple(dict.fromkeys((f"{image_key}.json", f"{stem(image_key)}.json")))
+
+
+def image_named_by(sidecar_key: str) -> str | None:
+    """The image of `photo.jpg.json` is `photo.jpg`; for `photo.json` it is not in the name: None."""
+    bare = sidecar_key[: -len(".json")]
+    return bare if is_image_name(bare) else None
+
+
+def image_prefix(sidecar_key: str) -> str:
+    """What the keys of a `photo.json`'s possible images begin with: `photo.`."""
+    return sidecar_key[: -len(".json")] + "."
+
+
+def resolve(sidecar_key: str, name: str) -> str:
+    """The key of an image that a sidecar names: beside the sidecar, or from the root with `/`."""
+    if name.startswith("/"):
+        return name[1:]
+    folder, slash, _ = sidecar_key.rpartition("/")
+    return folder + slash + name
+
+
+def outbox_folder(sidecar_key: str) -> str:
+    """Where a job's results go, without a trailing slash.
+
+    `shoes/red.jpg.json` and `shoes/red.json` both stand for `shoes/red.jpg` and give `shoes/red`.
+    """
+    bare = sidecar_key[: -len(".json")]
+    return stem(bare) if is_image_name(bare) else bare
+
+
+def result_key(folder: str, number: int, suffix: str) -> str:
+    """The key of the `number`th image, counted from 1: `shoes/red/red-1.png`."""
+    return f"{folder}/{folder.rpartition('/')[2]}-{number}{suffix}"
+
+
+def text_key(folder: str) -> str:
+    """The key of the text that a model wrote."""
+    return f"{folder}/{folder.rpartition('/')[2]}.md"
+
+
+def record_key(folder: str) -> str:
+    """The key of a job's record."""
+    return f"{folder}/job.json"

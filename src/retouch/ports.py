@@ -1,0 +1,257 @@
+"""What the decisions need from the world: small protocols, one for each thing.
+
+The adapters in `retouch.aws` and `retouch.provider` satisfy them in production, in-memory fakes do in
+tests. Every method is one effect, so that every effect can be a crash point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from retouch.jobs import Answer, Enqueue, Job, Lane, Status, Writes
+from retouch.provider.answers import TaskAnswer
+from retouch.provider.requests import Request
+from retouch.registry import Json
+from retouch.settings import Settings
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Return after that long."""
+        ...
+
+
+class Store(Protocol):
+    """The table."""
+
+    def job(self, job_id: str) -> Job | None:
+        """The job as last committed."""
+        ...
+
+    def lane(self, lane: str) -> Lane:
+        """The lane as last committed; version 0 if it was never stored."""
+        ...
+
+    def backlog(self, lane: str, limit: int) -> Sequence[Enqueue]:
+        """The first jobs of a lane's backlog, in order."""
+        ...
+
+    def answer(self, job_id: str) -> Answer | None:
+        """The kept answer of a synchronous call."""
+        ...
+
+    def jobs_in(self, status: Status) -> Iterator[Job]:
+        """Jobs in a state, oldest first; may lag behind commits by a moment."""
+        ...
+
+    def commit(self, writes: Writes) -> None:
+        """Store all of `writes`, or none.
+
+        Raises:
+            Conflict: somebody else wrote first; read again and decide again.
+        """
+        ...
+
+    def published(self, job_id: str) -> int:
+        """The latest version of the job that is known to be published."""
+        ...
+
+    def unpublished(self, before: float) -> Sequence[str]:
+        """Ids of jobs whose latest change, made before that time, is not known to be published."""
+        ...
+
+    def mark_published(self, job_id: str, version: int) -> bool:
+        """Note that this version is published; False if the job has moved on meanwhile."""
+        ...
+
+    def await_images(self, sidecar: str, keys: Iterable[str]) -> None:
+        """Remember that a sidecar waits for these images."""
+        ...
+
+    def awaiting(self, key: str) -> Sequence[str]:
+        """The sidecars that wait for an image."""
+        ...
+
+    def forget_awaiting(self, sidecar: str, keys: Iterable[str]) -> None:
+        """The sidecar no longer waits for these images."""
+        ...
+
+    def latest_job_of(self, sidecar: str) -> str | None:
+        """The id of the job of a sidecar's latest handled version."""
+        ...
+
+    def note_latest_job_of(self, sidecar: str, job_id: str) -> None:
+        """Remember it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A version of an object in the inbox."""
+
+    key: str
+    version_id: str
+    size: int
+
+
+class Inbox(Protocol):
+    """The bucket that people drop into."""
+
+    def head(self, key: str) -> Stored | None:
+        """The current version of an object, or None if there is none."""
+        ...
+
+    def read(self, key: str, version_id: str) -> bytes | None:
+        """The bytes of a version, or None if it is gone."""
+        ...
+
+    def keys(self, prefix: str, limit: int) -> Sequence[str]:
+        """The first keys that begin with `prefix`."""
+        ...
+
+    def presign(self, key: str, version_id: str, seconds: int) -> str:
+        """A URL that anyone may read this version with for so long."""
+        ...
+
+
+class Outbox(Protocol):
+    """The bucket that results appear in."""
+
+    def put(self, key: str, data: bytes, content_type: str) -> str | None:
+        """Write an object; its version id."""
+        ...
+
+    def put_stream(self, key: str, chunks: Iterator[bytes], content_type: str) -> str | None:
+        """Write an object from chunks in bounded memory; whole or not at all; its version id."""
+        ...
+
+
+class Provider(Protocol):
+    """The provider's HTTP interface."""
+
+    def create(self, request: Request) -> tuple[str, str | None]:
+        """Make an asynchronous task; its id and the request id. Bills.
+
+        Raises:
+            ProviderRefused, AccountRefused, TryLater: nothing was made.
+            OutcomeUnknown: a task may have been made.
+        """
+        ...
+
+    def generate(self, request: Request) -> str:
+        """Make a synchronous call; the body of a successful answer, to be parsed by `answers`. Bills.
+
+        Raises:
+            As `create`.
+        """
+        ...
+
+    def query(self, task_id: str) -> TaskAnswer:
+        """The state of a task.
+
+        Raises:
+            TryLater: the query failed, which says nothing about the task.
+            AccountRefused: likewise, and an operator must act.
+        """
+        ...
+
+    def fetch(self, url: str) -> AbstractContextManager[Iterator[bytes]]:
+        """Stream a result.
+
+        Raises:
+            ProviderRefused: the URL is not one that results may come from, or it has expired.
+            TryLater: the download failed; it may be repeated.
+        """
+        ...
+
+
+class Kicks(Protocol):
+    """Hints that a lane may have work."""
+
+    def kick(self, lane: str) -> None:
+        """Send one."""
+        ...
+
+
+class Executions(Protocol):
+    """The wait loop."""
+
+    def start(self, name: str, payload: Mapping[str, Json]) -> None:
+        """Start an execution; one of that name that exists already is left alone."""
+        ...
+
+    def alive(self, name: str) -> bool:
+        """Whether the execution of that name is still running."""
+        ...
+
+
+class Notices(Protocol):
+    """What the rest of the world hears."""
+
+    def event(self, detail_type: str, detail: Mapping[str, Json]) -> None:
+        """Put an event on the stack's bus."""
+        ...
+
+    def notify(
+        self, subject: str, message: Mapping[str, Json], attributes: Mapping[str, str]
+    ) -> None:
+        """Publish to the stack's topic."""
+        ...
+
+
+class App(Protocol):
+    """All of it, as one function of the stack sees it."""
+
+    @property
+    def settings(self) -> Settings:
+        """The stack's settings."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Time."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """The table."""
+        ...
+
+    @property
+    def inbox(self) -> Inbox:
+        """The inbox bucket."""
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """The outbox bucket."""
+        ...
+
+    @property
+    def provider(self) -> Provider:
+        """The provider."""
+        ...
+
+    @property
+    def kicks(self) -> Kicks:
+        """The kick queue."""
+        ...
+
+    @property
+    def executions(self) -> Executions:
+        """The state machine."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """Events and notifications."""
+        ...

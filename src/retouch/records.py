@@ -1,0 +1,174 @@
+"""What a job tells the world: `job.json` in the outbox, events, notifications.
+
+`publish` is the one way out. The table is written first; publishing follows and is repeated until it
+is known to have happened, always from the latest state, so that a late publisher cannot leave an
+older `job.json` behind. Everyone may therefore see the same news twice, and nobody stale news last.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from retouch import keys
+from retouch.jobs import Cost, Finding, Job, Output, Source, Status, iso
+from retouch.ports import App
+from retouch.registry import MODELS, Json
+from retouch.retrying import deciding
+from retouch.settings import Price
+
+EVENT_SOURCE: Final = "retouch"
+EVENT_TYPE: Final = "Retouch Job State Change"
+_FORMAT_VERSION: Final = 1
+
+
+def cost_of(images: int, price: Price | None) -> Cost:
+    """Images × price, as decimal text; without a price only the count."""
+    if price is None:
+        return Cost(images=images, price=None, amount=None, currency=None)
+    return Cost(
+        images=images,
+        price=str(price.amount),
+        amount=str(price.amount * images),
+        currency=price.currency,
+    )
+
+
+def _findings(findings: tuple[Finding, ...]) -> list[Json]:
+    return [{"field": f.field, "message": f.message} for f in findings]
+
+
+def _source(source: Source) -> dict[str, Json]:
+    if source.is_url:
+        return {"url": source.key.split("?", 1)[0]}
+    return {
+        "key": source.key,
+        "version_id": source.version_id,
+        "sha256": source.sha256,
+        "size": source.size,
+        "mime": source.mime,
+        "width": source.width,
+        "height": source.height,
+    }
+
+
+def _output(output: Output) -> dict[str, Json]:
+    return output.model_dump(mode="json")
+
+
+def record(job: Job) -> dict[str, Json]:
+    """The contents of `job.json`: everything about a job but signed URLs and keys."""
+    model = MODELS.get(job.model or "")
+    return {
+        "format": _FORMAT_VERSION,
+        "job_id": job.job_id,
+        "status": str(job.status),
+        "sidecar": {"key": job.sidecar, "version_id": job.sidecar_version},
+        "missing": list(job.missing),
+        "problems": _findings(job.problems),
+        "warnings": _findings(job.warnings),
+        "labels": dict(job.labels),
+        "priority": job.priority,
+        "lane": job.lane,
+        "model": job.model,
+        "request": None
+        if model is None or job.prompt is None
+        else {
+            "path": model.path,
+            "function": job.function,
+            "prompt": job.prompt,
+            "negative_prompt": job.negative_prompt,
+            "parameters": dict(job.parameters),
+        },
+        "seed": job.parameters.get("seed"),
+        "inputs": [_source(image) for image in job.images],
+        "mask": None if job.mask is None else _source(job.mask),
+        "times": {
+            "created": iso(job.created_at),
+            "admitted": iso(job.admitted_at),
+            "sent": iso(job.intent_at),
+            "running": iso(job.running_at),
+            "ended": iso(job.ended_at),
+            "finished": iso(job.finished_at),
+            "updated": iso(job.updated_at),
+        },
+        "task_id": job.task_id,
+        "request_ids": {"create": job.create_request_id, "result": job.result_request_id},
+        "provider_status": job.provider_status,
+        "outputs": [_output(output) for output in job.outputs],
+        "text": None if job.text is None else _output(job.text),
+        "rewritten_prompts": list(job.rewritten_prompts),
+        "image_failures": [failure.model_dump(mode="json") for failure in job.image_failures],
+        "failure": None if job.failure is None else job.failure.model_dump(mode="json"),
+        "doubt": job.doubt,
+        "usage": dict(job.usage),
+        "cost": None if job.cost is None else job.cost.model_dump(mode="json"),
+    }
+
+
+def announcement(job: Job, *, stack: str, inbox: str, outbox: str) -> dict[str, Json]:
+    """The detail of an event and the body of a notification: small, no prompt, no URL that signs."""
+    failure = job.failure
+    return {
+        "format": _FORMAT_VERSION,
+        "stack": stack,
+        "job_id": job.job_id,
+        "revision": job.version,
+        "status": str(job.status),
+        "model": job.model,
+        "function": job.function,
+        "lane": job.lane,
+        "inbox": {"bucket": inbox, "key": job.sidecar, "version_id": job.sidecar_version},
+        "outbox": {
+            "bucket": outbox,
+            "folder": job.folder,
+            "record": keys.record_key(job.folder),
+            "images": [output.key for output in job.outputs],
+        },
+        "labels": dict(job.labels),
+        "images": len(job.outputs),
+        "failed_images": len(job.image_failures),
+        "problems": len(job.problems),
+        "failure": None if failure is None else {"code": failure.code},
+        "doubt": job.doubt is not None,
+        "cost": None if job.cost is None else job.cost.model_dump(mode="json"),
+        "at": iso(job.updated_at),
+    }
+
+
+def publish(app: App, job_id: str) -> None:
+    """Tell the world the job's present state, unless it has been told already."""
+    while (job := app.store.job(job_id)) is not None:
+        if app.store.published(job_id) >= job.version:
+            return
+        body = json.dumps(record(job), ensure_ascii=False, indent=2).encode("utf-8")
+        app.outbox.put(keys.record_key(job.folder), body, "application/json; charset=utf-8")
+        detail = announcement(
+            job,
+            stack=app.settings.stack,
+            inbox=app.settings.inbox,
+            outbox=app.settings.outbox,
+        )
+        app.notices.event(EVENT_TYPE, detail)
+        if job.status.settled:
+            app.notices.notify(_subject(job), detail, _attributes(job))
+        version = job.version
+        if deciding(app.clock, lambda: app.store.mark_published(job_id, version)):  # noqa: B023
+            return
+
+
+def _subject(job: Job) -> str:
+    """At most 100 printable ASCII characters, as SNS demands."""
+    name = job.sidecar.encode("ascii", "replace").decode("ascii")
+    clean = "".join(char if char.isprintable() else "?" for char in name)
+    return f"retouch {job.status}: {clean}"[:100]
+
+
+def _attributes(job: Job) -> dict[str, str]:
+    """What a subscription can filter on."""
+    attributes = {"status": str(job.status), "folder": job.folder.rpartition("/")[0] or "/"}
+    if job.model is not None:
+        attributes["model"] = job.model
+    if job.status is Status.UNRESOLVED or job.doubt is not None:
+        attributes["doubt"] = "true"
+    return attributes
