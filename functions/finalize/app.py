@@ -1,0 +1,22 @@
+"""finalize: copies results to the outbox, closes the job, notifies."""
+
+from __future__ import annotations
+
+from aws_lambda_powertools.utilities.parser import event_parser
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from retouch.aws.runtime import Runtime, logger, metrics
+from retouch.events import Turn
+from retouch.registry import Json
+from retouch.steps.finalize import finalize
+
+runtime = Runtime()
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+@event_parser(model=Turn)
+def handler(event: Turn, context: LambdaContext) -> dict[str, Json]:
+    answer = finalize(runtime, event.job_id, event.fence)
+    logger.info("finalize", extra=answer)
+    return answer

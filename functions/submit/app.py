@@ -1,0 +1,33 @@
+"""submit: pairs uploads with sidecars, validates, preflights, enters jobs into their lanes."""
+
+from __future__ import annotations
+
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor,
+    EventType,
+    process_partial_response,
+)
+from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from retouch.aws.runtime import Runtime, logger, metrics
+from retouch.events import ObjectCreated
+from retouch.steps.submit import submit
+
+runtime = Runtime()
+processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+def _upload(record: SQSRecord) -> None:
+    dropped = ObjectCreated.model_validate_json(record.body)
+    jobs = submit(runtime, dropped.detail.object.key)
+    logger.info("object seen", extra={"jobs": jobs})
+    metrics.add_metric(name="ObjectsSeen", unit=MetricUnit.Count, value=1)
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+def handler(event: dict[str, object], context: LambdaContext) -> PartialItemFailureResponse:
+    return process_partial_response(event, _upload, processor, context)

@@ -1,0 +1,1 @@
+"""The adapters: everything that knows boto3, and nothing that decides."""

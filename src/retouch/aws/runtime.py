@@ -1,0 +1,123 @@
+"""Everything a function of the stack works with, made when first used and kept between invocations.
+
+The only place where adapters are chosen. Importing this module calls nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.utilities import parameters
+from botocore.config import Config
+
+from retouch.aws.messaging import AwsNotices, SqsKicks, StepFunctionsExecutions
+from retouch.aws.storage import S3Inbox, S3Outbox
+from retouch.aws.store import DynamoStore
+from retouch.errors import SettingsError
+from retouch.provider.client import DashScope
+from retouch.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+KEY_CACHE_SECONDS: Final = 60
+_CONFIG: Final = Config(
+    connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 5}
+)
+_S3_CONFIG: Final = _CONFIG.merge(Config(signature_version="s3v4", s3={"addressing_style": "path"}))
+
+logger = Logger()
+metrics = Metrics()
+
+
+class SystemClock:
+    """`retouch.ports.Clock` of the machine."""
+
+    def now(self) -> float:
+        """See `retouch.ports.Clock.now`."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """See `retouch.ports.Clock.sleep`."""
+        if seconds > 0:
+            time.sleep(seconds)
+
+
+class Runtime:
+    """`retouch.ports.App` on AWS, or on an engine that speaks its interfaces."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The stack's settings."""
+        return Settings.from_env()
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        """Time."""
+        return SystemClock()
+
+    @cached_property
+    def store(self) -> DynamoStore:
+        """The table."""
+        return DynamoStore(boto3.client("dynamodb", config=_CONFIG), self.settings.table)
+
+    @cached_property
+    def _s3(self) -> S3Client:
+        return boto3.client("s3", config=_S3_CONFIG)
+
+    @cached_property
+    def inbox(self) -> S3Inbox:
+        """The inbox bucket."""
+        return S3Inbox(self._s3, self.settings.inbox)
+
+    @cached_property
+    def outbox(self) -> S3Outbox:
+        """The outbox bucket."""
+        return S3Outbox(self._s3, self.settings.outbox)
+
+    @cached_property
+    def kicks(self) -> SqsKicks:
+        """The kick queue."""
+        return SqsKicks(boto3.client("sqs", config=_CONFIG), self.settings.kicks_url)
+
+    @cached_property
+    def executions(self) -> StepFunctionsExecutions:
+        """The state machine.
+
+        Raises:
+            SettingsError: this function was not given one.
+        """
+        arn = self.settings.state_machine_arn
+        if arn is None:
+            raise SettingsError("the environment variable RETOUCH_STATE_MACHINE_ARN is missing")
+        return StepFunctionsExecutions(boto3.client("stepfunctions", config=_CONFIG), arn)
+
+    @cached_property
+    def notices(self) -> AwsNotices:
+        """Events and notifications."""
+        return AwsNotices(
+            boto3.client("events", config=_CONFIG),
+            boto3.client("sns", config=_CONFIG),
+            bus=self.settings.event_bus,
+            topic_arn=self.settings.topic_arn,
+        )
+
+    @cached_property
+    def provider(self) -> DashScope:
+        """The provider, with the key from the stack's secret."""
+        return DashScope(
+            self.settings.provider_base_url,
+            self._api_key,
+            result_hosts=self.settings.result_hosts,
+        )
+
+    def _api_key(self) -> str:
+        secret: Any = parameters.get_secret(self.settings.api_key_secret, max_age=KEY_CACHE_SECONDS)
+        key = str(secret).strip()
+        if not key:
+            raise SettingsError("the API key's secret is empty; put the provider's key into it")
+        return key

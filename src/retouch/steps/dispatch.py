@@ -1,0 +1,161 @@
+"""dispatch: the one writer of a lane; admit queued jobs, make their create call, start executions.
+
+A lane's kicks arrive one at a time, so nothing else creates tasks in it meanwhile. Intent is recorded
+before the POST, so that a job whose writer died is known to be in doubt and is never sent again
+blindly.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from retouch import jobs
+from retouch.errors import AccountRefused, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.jobs import Admit, Failure, Job, Status
+from retouch.ports import App
+from retouch.records import publish
+from retouch.registry import Mode
+from retouch.retrying import deciding
+from retouch.steps.common import execution_input, first_wait, model_of, pace_of
+from retouch.steps.inputs import request_for
+
+PACING_SLEEP_SECONDS: Final = 2.0
+"""The longest pause inside a function. Slower lanes are left to a later kick."""
+_CREATE_BUDGET_SECONDS: Final = 28.0
+"""One create at its slowest, and recording it: connect and read limits of the client and some."""
+
+
+def dispatch(app: App, lane: str, deadline: float) -> int:
+    """Admit what the lane has room for; how many jobs were admitted.
+
+    Where the time until `deadline` (Unix seconds) runs short, it kicks the lane and returns.
+    """
+    admitted = 0
+    while True:
+        if deadline - app.clock.now() < _CREATE_BUDGET_SECONDS:
+            app.kicks.kick(lane)
+            return admitted
+        admission = deciding(app.clock, lambda: _admit_next(app, lane))
+        if admission is None:
+            return admitted
+        admitted += 1
+        publish(app, admission.job.job_id)
+        if model_of(admission.job).mode is Mode.SYNC:
+            # The execution waits for its start time, makes the call, and frees the slot.
+            _start(app, admission.job)
+            continue
+        app.clock.sleep(admission.wait)
+        if not _create(app, admission.job):
+            return admitted
+
+
+def _admit_next(app: App, lane_id: str) -> Admit | None:
+    head = app.store.backlog(lane_id, 1)
+    if not head:
+        return None
+    lane = app.store.lane(lane_id)
+    job = app.store.job(head[0].job_id)
+    if job is None or job.status is not Status.QUEUED:
+        return None  # being changed this moment; whoever changes it kicks
+    mode = model_of(job).mode
+    now = app.clock.now()
+    if mode is Mode.ASYNC and lane.next_create_at - now > PACING_SLEEP_SECONDS:
+        return None
+    decision = jobs.admit(lane, job, mode, pace_of(app, lane_id), now)
+    if not isinstance(decision, Admit):
+        return None
+    app.store.commit(decision.writes)
+    return decision
+
+
+def _start(app: App, job: Job) -> None:
+    wait = first_wait(job, app.clock.now())
+    app.executions.start(jobs.execution_name(job), execution_input(job, wait))
+
+
+def _create(app: App, job: Job) -> bool:
+    """Make the task of an admitted job; whether the lane may go on at once."""
+    assert job.lane is not None  # noqa: S101  an admitted job has one
+    lane = job.lane
+    try:
+        request = request_for(app, job)
+    except ProviderRefused as error:
+        _end(app, job, Failure(code=error.code, message=error.message))
+        return True
+    job, writes = jobs.intend(job, app.clock.now())
+    app.store.commit(writes)
+    try:
+        task_id, request_id = app.provider.create(request)
+    except TryLater:
+        requeue(app, job, throttled=True)
+        return False
+    except AccountRefused as error:
+        failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
+        requeue(app, job, paused_by=failure)
+        return False
+    except ProviderRefused as error:
+        _end(
+            app,
+            job,
+            Failure(code=error.code, message=error.message, request_id=error.request_id),
+        )
+        return True
+    except OutcomeUnknown as error:
+        hold(app, job, f"{error.code}: {error.message}; a task may have been made and billed")
+        return True
+
+    def record_task() -> Job:
+        running, decided = jobs.created(
+            job, app.store.lane(lane), task_id, request_id, app.clock.now()
+        )
+        app.store.commit(decided)
+        return running
+
+    running = deciding(app.clock, record_task)
+    _start(app, running)
+    publish(app, running.job_id)
+    return True
+
+
+def requeue(
+    app: App, job: Job, *, throttled: bool = False, paused_by: Failure | None = None
+) -> None:
+    """Put an admitted job back at its place in the backlog."""
+
+    def decide() -> None:
+        assert job.lane is not None  # noqa: S101
+        _, writes = jobs.requeue(
+            job,
+            app.store.lane(job.lane),
+            app.clock.now(),
+            throttled=throttled,
+            paused_by=paused_by,
+        )
+        app.store.commit(writes)
+
+    deciding(app.clock, decide)
+    publish(app, job.job_id)
+
+
+def hold(app: App, job: Job, doubt: str) -> None:
+    """Hold a job whose billed call has an unknown outcome."""
+
+    def decide() -> None:
+        assert job.lane is not None  # noqa: S101
+        _, writes = jobs.unresolved(job, app.store.lane(job.lane), app.clock.now(), doubt)
+        app.store.commit(writes)
+
+    deciding(app.clock, decide)
+    publish(app, job.job_id)
+
+
+def _end(app: App, job: Job, failure: Failure) -> None:
+    """Close a job that the provider refused before there was a task or an execution."""
+
+    def decide() -> None:
+        assert job.lane is not None  # noqa: S101
+        _, writes = jobs.refused(job, app.store.lane(job.lane), app.clock.now(), failure)
+        app.store.commit(writes)
+
+    deciding(app.clock, decide)
+    publish(app, job.job_id)

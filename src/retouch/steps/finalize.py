@@ -1,0 +1,176 @@
+"""finalize: copy the results to the outbox, close the job, notify.
+
+Safe to repeat at any point: results are written under fixed keys, the job is closed once, and the
+notification follows from the closed job. The state machine carries no URL; an asynchronous task is
+asked again, a synchronous call's answer was kept in the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from retouch import imaging, jobs, keys
+from retouch.errors import Conflict, ProviderRefused, TryLater
+from retouch.imaging import UnreadableImage
+from retouch.jobs import DropAnswer, Failure, Job, Output, Status
+from retouch.ports import App
+from retouch.provider.answers import TaskAnswer, parse, task_answer
+from retouch.records import cost_of, publish
+from retouch.registry import Json
+from retouch.steps.common import model_of
+
+_HEAD_BYTES: Final = 64 * 1024
+_SUFFIX: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
+
+
+def finalize(app: App, job_id: str, fence: int) -> dict[str, Json]:
+    """Finish the job of this admission; its status afterwards."""
+    job = app.store.job(job_id)
+    if job is None or job.fence != fence:
+        return {"job_id": job_id, "status": None}
+    if job.status is Status.FINALIZING:
+        closed, writes = _close(app, job)
+        try:
+            app.store.commit(writes)
+        except Conflict:
+            closed = app.store.job(job_id) or closed
+        job = closed
+    publish(app, job_id)
+    return {"job_id": job_id, "status": str(job.status)}
+
+
+def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
+    answer = _answer(app, job)
+    copied = _Copied()
+    for url in answer.images:
+        _copy(app, job, url, copied)
+    text = _write_text(app, job, answer)
+    failures = (*answer.image_failures, *copied.failures)
+    model = model_of(job)
+    wanted = job.parameters.get("n")
+    promised = model.exact_count.holds(job.parameters, bool(job.images))
+    fell_short = promised and isinstance(wanted, int) and len(copied.outputs) < wanted
+    failure = job.failure
+    if not copied.outputs:
+        status = Status.FAILED
+        if failure is None and job.provider_status == "UNKNOWN":
+            failure = Failure(
+                code="TaskUnknown",
+                message="the provider no longer knows the task; it may have been billed",
+            )
+        failure = (
+            failure
+            or _first(failures)
+            or Failure(code="NoImages", message="the provider reported success but gave no image")
+        )
+    elif failures or fell_short:
+        status = Status.PARTIAL
+    else:
+        status = Status.SUCCEEDED
+    billed = answer.billed_images if job.provider_status == "SUCCEEDED" else 0
+    price = app.settings.prices.of(app.settings.provider_region, model.name)
+    doubt = job.doubt
+    if status is Status.FAILED and (billed or job.provider_status == "UNKNOWN"):
+        doubt = "images may have been billed that could not be fetched"
+    closed, writes = jobs.settle(
+        job,
+        app.clock.now(),
+        status,
+        failure=failure,
+        doubt=doubt,
+        outputs=tuple(copied.outputs),
+        text=text,
+        image_failures=failures,
+        rewritten_prompts=answer.rewritten_prompts,
+        result_request_id=answer.request_id,
+        usage=dict(answer.usage or {}),
+        cost=cost_of(billed, price),
+    )
+    return closed, (*writes, DropAnswer(job.job_id))
+
+
+def _first(failures: tuple[Failure, ...]) -> Failure | None:
+    return failures[0] if failures else None
+
+
+def _answer(app: App, job: Job) -> TaskAnswer:
+    """The provider's answer, with fresh URLs."""
+    if job.provider_status != "SUCCEEDED":
+        return TaskAnswer(status=job.provider_status or "FAILED", failure=job.failure)
+    if job.task_id is None:
+        kept = app.store.answer(job.job_id)
+        body = parse(kept.body) if kept is not None else None
+        if body is None:
+            return TaskAnswer(status="SUCCEEDED")
+        return task_answer(body, synchronous=True)
+    answer = app.provider.query(job.task_id)
+    if not answer.terminal:
+        raise TryLater(f"the task has ended but was reported {answer.status}")
+    return answer
+
+
+@dataclass
+class _Copied:
+    outputs: list[Output] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def _copy(app: App, job: Job, url: str, copied: _Copied) -> None:
+    """Copy one result; what cannot be mended by time becomes that image's failure."""
+    try:
+        with app.provider.fetch(url) as chunks:
+            copied.outputs.append(_store(app, job, len(copied.outputs) + 1, chunks))
+    except ProviderRefused as error:
+        copied.failures.append(Failure(code=error.code, message=error.message))
+
+
+def _store(app: App, job: Job, number: int, chunks: Iterator[bytes]) -> Output:
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= _HEAD_BYTES:
+            break
+    try:
+        facts = imaging.look(head)
+        suffix = _SUFFIX[facts.format]
+    except (UnreadableImage, KeyError) as error:
+        raise ProviderRefused("ResultNotAnImage", f"the result is not an image: {error}") from error
+    digest = hashlib.sha256()
+    size = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal size
+        for part in _chain(head, chunks):
+            digest.update(part)
+            size += len(part)
+            yield part
+
+    key = keys.result_key(job.folder, number, suffix)
+    version = app.outbox.put_stream(key, counted(), facts.mime)
+    return Output(
+        key=key,
+        version_id=version,
+        sha256=digest.hexdigest(),
+        size=size,
+        width=facts.width,
+        height=facts.height,
+    )
+
+
+def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _write_text(app: App, job: Job, answer: TaskAnswer) -> Output | None:
+    if not answer.texts:
+        return None
+    data = "\n\n".join(answer.texts).encode("utf-8")
+    key = keys.text_key(job.folder)
+    version = app.outbox.put(key, data, "text/markdown; charset=utf-8")
+    return Output(
+        key=key, version_id=version, sha256=hashlib.sha256(data).hexdigest(), size=len(data)
+    )

@@ -1,0 +1,99 @@
+"""generate: the one long call of a synchronous model.
+
+The call is made at most once for each admission: intent is committed first, and whoever finds the
+intent of this admission already there knows that a call was under way and holds the job for a person.
+A synchronous call leaves no task behind, so there is nothing to look it up by.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from retouch import jobs
+from retouch.errors import AccountRefused, Conflict, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.jobs import Answer, Failure, Job, Status
+from retouch.ports import App
+from retouch.records import publish
+from retouch.registry import Json
+from retouch.retrying import deciding
+from retouch.steps.common import go_on
+from retouch.steps.dispatch import hold, requeue
+from retouch.steps.inputs import request_for
+
+ANSWER_KEPT_SECONDS: Final = 48 * 3600
+"""Twice as long as the results' URLs live."""
+_EARLY_SECONDS: Final = 0.05
+
+
+def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
+    """Make the call of an admitted job once its start time has come."""
+    job = app.store.job(job_id)
+    if job is None or job.fence != fence:
+        return {"job_id": job_id, "fence": fence, "next": "stop"}
+    if job.status is Status.FINALIZING:
+        return go_on(job, "finalize")
+    if job.status is Status.CREATING:
+        hold(app, job, "the call was interrupted before its answer came; it may have been billed")
+        _kick(app, job)
+        return go_on(job, "stop")
+    if job.status is not Status.ADMITTED:
+        return go_on(job, "stop")
+    early = (job.start_at or 0.0) - app.clock.now()
+    if early > _EARLY_SECONDS:
+        return go_on(job, "wait", early)
+    try:
+        request = request_for(app, job)
+    except ProviderRefused as error:
+        return _end(app, job, "FAILED", Failure(code=error.code, message=error.message))
+    intending, writes = jobs.intend(job, app.clock.now())
+    try:
+        app.store.commit(writes)
+    except Conflict:
+        return go_on(job, "stop")  # another invocation has this admission
+    try:
+        body = app.provider.generate(request)
+    except TryLater:
+        requeue(app, intending, throttled=True)
+        _kick(app, job)
+        return go_on(intending, "stop")
+    except AccountRefused as error:
+        failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
+        requeue(app, intending, paused_by=failure)
+        return go_on(intending, "stop")
+    except ProviderRefused as error:
+        failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
+        return _end(app, intending, "FAILED", failure)
+    except OutcomeUnknown as error:
+        hold(app, intending, f"{error.code}: {error.message}; it may have been billed")
+        _kick(app, job)
+        return go_on(intending, "stop")
+    expires = int(app.clock.now()) + ANSWER_KEPT_SECONDS
+    answer = Answer(job_id=job_id, body=body, expires_at=expires)
+    return _end(app, intending, "SUCCEEDED", None, answer)
+
+
+def _end(
+    app: App, job: Job, provider_status: str, failure: Failure | None, answer: Answer | None = None
+) -> dict[str, Json]:
+    def decide() -> Job:
+        assert job.lane is not None  # noqa: S101  an admitted job has one
+        finalizing, writes = jobs.ended(
+            job,
+            app.store.lane(job.lane),
+            app.clock.now(),
+            provider_status=provider_status,
+            failure=failure,
+            answer=answer,
+        )
+        app.store.commit(writes)
+        return finalizing
+
+    finalizing = deciding(app.clock, decide)
+    _kick(app, finalizing)
+    publish(app, finalizing.job_id)
+    return go_on(finalizing, "finalize")
+
+
+def _kick(app: App, job: Job) -> None:
+    if job.lane is not None:
+        app.kicks.kick(job.lane)

@@ -1,0 +1,94 @@
+"""poll: one status query; on a terminal state free the slot and kick the lane.
+
+It answers the state machine with what comes next: `wait` (and how long), `finalize`, or `stop` when
+the job no longer belongs to this execution.
+"""
+
+from __future__ import annotations
+
+import random
+
+from retouch import jobs
+from retouch.errors import AccountRefused, Conflict, TryLater
+from retouch.jobs import Failure, Job, Status
+from retouch.ports import App
+from retouch.provider.answers import TaskAnswer
+from retouch.records import publish
+from retouch.registry import TASK_DEADLINE_SECONDS, UNKNOWN_GRACE_SECONDS, Json
+from retouch.retrying import deciding
+from retouch.steps.common import go_on, model_of
+
+_ACCOUNT_WAIT_SECONDS = 60.0
+
+
+def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
+    """Ask once for the job's task."""
+    job = app.store.job(job_id)
+    if job is None or job.fence != fence:
+        return {"job_id": job_id, "fence": fence, "next": "stop"}
+    if job.status is Status.FINALIZING:
+        return go_on(job, "finalize")
+    if job.status is not Status.RUNNING or job.task_id is None:
+        return go_on(job, "stop")
+    try:
+        answer = app.provider.query(job.task_id)
+    except TryLater:
+        return _later(app, job)
+    except AccountRefused:
+        # It says nothing about the task, and an operator will mend it.
+        _renew(app, job)
+        return go_on(job, "wait", _ACCOUNT_WAIT_SECONDS)
+    now = app.clock.now()
+    age = now - (job.running_at or now)
+    if not answer.terminal or (answer.status == "UNKNOWN" and age < UNKNOWN_GRACE_SECONDS):
+        if age < TASK_DEADLINE_SECONDS:
+            return _later(app, job)
+        answer = TaskAnswer(
+            status=answer.status,
+            failure=Failure(
+                code="DeadlineExceeded",
+                message=f"no result {TASK_DEADLINE_SECONDS} s after the task was made",
+            ),
+        )
+
+    def decide() -> Job:
+        current = app.store.job(job_id)
+        if current is None or current.fence != fence or current.status is not Status.RUNNING:
+            return current or job
+        assert current.lane is not None  # noqa: S101  a running job has one
+        finalizing, writes = jobs.ended(
+            current,
+            app.store.lane(current.lane),
+            app.clock.now(),
+            provider_status=answer.status,
+            failure=answer.failure,
+        )
+        app.store.commit(writes)
+        return finalizing
+
+    after = deciding(app.clock, decide)
+    if after.lane is not None:
+        app.kicks.kick(after.lane)
+    publish(app, job_id)
+    if after.fence != fence or after.status is not Status.FINALIZING:
+        return go_on(after, "stop")
+    return go_on(after, "finalize")
+
+
+def _later(app: App, job: Job) -> dict[str, Json]:
+    _renew(app, job)
+    polling = model_of(job).polling
+    interval = polling.interval if polling is not None else 5
+    # Jitter, so that a lane's tasks do not ask in step.
+    return go_on(job, "wait", interval * random.uniform(0.8, 1.2))  # noqa: S311
+
+
+def _renew(app: App, job: Job) -> None:
+    """Extend the slot's lease; a conflict is left to the next round, half a lease is still there."""
+    assert job.lane is not None  # noqa: S101  a running job has one
+    writes = jobs.renew(job, app.store.lane(job.lane), app.clock.now())
+    if writes:
+        try:
+            app.store.commit(writes)
+        except Conflict:
+            return
