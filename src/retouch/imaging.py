@@ -141,38 +141,30 @@ def check_image(
     return problems, notes
 
 
-def check_mask(data: bytes, name: str, base: ImageFacts, rules: Images) -> list[Problem]:
-    """The problems of a mask: its own limits, its base image's size, pure black and white.
-
-    Raises:
-        UnreadableImage: as `look`.
-    """
-    facts = look(data)
-    problems, _ = check_image(facts, rules, "mask", name)
-    if (facts.width, facts.height) != (base.width, base.height):
-        problems.append(
-            Problem(
-                "mask",
-                f'"{name}" is {facts.width}×{facts.height} pixels; it must have its image\'s size, '
-                f"{base.width}×{base.height}",
-            )
-        )
-    if problems:
-        return problems  # decoding is for masks within limits only
+def check_mask(data: bytes, name: str, base: ImageFacts) -> list[Problem]:
+    """The problems of a mask that is within its model's limits: its size, and its two colours."""
     try:
+        facts = look(data)
+        size = (facts.width, facts.height)
+        if size != (base.width, base.height):
+            said = (
+                f'"{name}" is {size[0]}×{size[1]} pixels; it must have its image\'s size, '
+                f"{base.width}×{base.height}"
+            )
+            return [Problem("mask", said)]  # colours are read of masks within limits only
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             colours = image.convert("RGB").getcolors(maxcolors=2)
+    except UnreadableImage as error:
+        return [Problem("mask", f'"{name}" is {error}')]
     except _DAMAGED as error:
-        raise UnreadableImage(f"a damaged image: {error}") from error
+        return [Problem("mask", f'"{name}" is a damaged image: {error}')]
     if colours is None or not {colour for _, colour in colours} <= _BLACK_AND_WHITE:
-        problems.append(
-            Problem(
-                "mask",
-                f'"{name}" has other colours than pure black (keep) and pure white (edit); save it '
-                "without smoothing, as PNG",
-            )
+        said = (
+            f'"{name}" has other colours than pure black (keep) and pure white (edit); save it '
+            "without smoothing, as PNG"
         )
-    return problems
+        return [Problem("mask", said)]
+    return []
 
 
 def check_boxes(boxes: Json, sizes: list[ImageFacts | None], model: Model) -> list[Problem]:

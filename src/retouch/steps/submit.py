@@ -10,17 +10,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from retouch import imaging, keys, sidecar
+from retouch import keys
 from retouch.errors import Conflict
-from retouch.imaging import ImageFacts, UnreadableImage
-from retouch.jobs import Finding, Job, Source, Status, enter, lane_id, settle, wait_for
+from retouch.jobs import Finding, Job, Status, enter, lane_id, settle, wait_for
 from retouch.ports import App, Stored
 from retouch.records import publish
-from retouch.registry import DATA_URL_MAX_BYTES, MODELS, Model
-from retouch.settings import Delivery
-from retouch.sidecar import Order, Problem
+from retouch.resolving import look_for, plan
+from retouch.sidecar import Problem
 
 
 def submit(app: App, key: str) -> tuple[str, ...]:
@@ -99,10 +96,11 @@ def _supersede(app: App, key: str, job_id: str) -> None:
 
 def _decide(app: App, job: Job, dropped: Stored) -> None:
     """Reject, wait, or queue."""
-    raw = _read(app, dropped)
-    if isinstance(raw, list):
-        return _reject(app, job, raw)
-    order, named = raw
+    region = app.settings.provider_region
+    planned = plan(app.inbox, dropped, region)
+    if isinstance(planned, list):
+        return _reject(app, job, planned)
+    order = planned.order
     job = job.model_copy(
         update={
             "model": order.model,
@@ -115,170 +113,26 @@ def _decide(app: App, job: Job, dropped: Stored) -> None:
             "warnings": _as_findings(order.warnings),
         }
     )
-    needed = [name for name in (*named, order.mask) if name and not sidecar.is_url(name)]
-    wanted = [keys.resolve(job.sidecar, name) for name in needed]
     # First remember, then look: an image that comes in between finds the sidecar waiting.
-    app.store.await_images(job.sidecar, wanted)
-    there = {key: stored for key in wanted if (stored := app.inbox.head(key)) is not None}
-    missing = tuple(dict.fromkeys(key for key in wanted if key not in there))
-    if missing or (order.images is None and not named):
-        return _wait(app, job, missing or (f"{keys.image_prefix(job.sidecar)}*",))
-    examined = _examine(app, job, order, named, there)
-    if examined.problems:
-        return _reject(app, job, examined.problems, examined.warnings)
-    now = app.clock.now()
-    lane = lane_id(app.settings.provider_region, order.model)
+    app.store.await_images(job.sidecar, planned.wanted)
+    found = look_for(app.inbox, job.sidecar, planned, app.settings.input_delivery)
+    if found.missing:
+        return _wait(app, job, found.missing)
+    app.store.forget_awaiting(job.sidecar, planned.wanted)
+    if found.problems:
+        return _reject(app, job, found.problems, found.warnings)
+    lane = lane_id(region, order.model)
     complete = job.model_copy(
         update={
-            "images": tuple(examined.images),
-            "mask": examined.mask,
-            "warnings": _as_findings((*order.warnings, *examined.warnings)),
+            "images": tuple(found.images),
+            "mask": found.mask,
+            "warnings": _as_findings((*order.warnings, *found.warnings)),
         }
     )
-    _, writes = enter(complete, lane, now, arrived=job.created_at)
+    _, writes = enter(complete, lane, app.clock.now(), arrived=job.created_at)
     app.store.commit(writes)
-    app.store.forget_awaiting(job.sidecar, wanted)
     app.kicks.kick(lane)
     return None
-
-
-def _read(app: App, dropped: Stored) -> tuple[Order, tuple[str, ...]] | list[Problem]:
-    """The sidecar's order and the names of its images, or its problems."""
-    if dropped.size > sidecar.MAX_BYTES:
-        return [
-            Problem(
-                "",
-                f"a sidecar has at most {sidecar.MAX_BYTES} bytes, this one has {dropped.size}",
-            )
-        ]
-    data = app.inbox.read(dropped.key, dropped.version_id)
-    if data is None:
-        return [Problem("", "the sidecar was deleted before it could be read")]
-    raw = sidecar.read(data)
-    if isinstance(raw, Problem):
-        return [raw]
-    order = sidecar.check(raw, region=app.settings.provider_region)
-    if isinstance(order, list):
-        return order
-    if order.images is not None:
-        return order, order.images
-    named = keys.image_named_by(dropped.key)
-    if named is not None:
-        return order, (f"/{named}",)
-    prefix = keys.image_prefix(dropped.key)
-    found = [
-        key
-        for key in app.inbox.keys(prefix, 50)
-        if keys.is_image_name(key) and keys.stem(key) == prefix[:-1]
-    ]
-    if len(found) > 1:
-        return [
-            Problem(
-                "images",
-                f"is missing, and the sidecar's name could mean {' or '.join(found)}; name one",
-            )
-        ]
-    if found and (winner := app.inbox.head(f"{found[0]}.json")) is not None:
-        return [Problem("", f"{found[0]} is described by {winner.key}, which goes first")]
-    return order, tuple(f"/{key}" for key in found)
-
-
-@dataclass
-class _Examined:
-    images: list[Source]
-    mask: Source | None
-    problems: list[Problem]
-    warnings: list[Problem]
-
-
-def _examine(
-    app: App, job: Job, order: Order, named: tuple[str, ...], there: dict[str, Stored]
-) -> _Examined:
-    """Hold every image against the model's rules, on the versions that are there now."""
-    model = MODELS[order.model]
-    result = _Examined([], None, [], [])
-    facts: list[ImageFacts | None] = []
-    for index, name in enumerate(named):
-        if sidecar.is_url(name):
-            result.images.append(Source(key=name))
-            facts.append(None)
-            continue
-        field = f"images[{index}]" if order.images is not None else "image"
-        stored = there[keys.resolve(job.sidecar, name)]
-        data = _load(app, model, stored, field, result.problems)
-        if data is None:
-            facts.append(None)
-            continue
-        try:
-            seen = imaging.look(data)
-        except UnreadableImage as error:
-            result.problems.append(Problem(field, f'"{stored.key}" is {error}'))
-            facts.append(None)
-            continue
-        problems, notes = imaging.check_image(seen, model.images, field, stored.key)
-        result.problems += problems
-        result.warnings += notes
-        result.images.append(_source(stored, data, seen))
-        facts.append(seen)
-    result.problems += imaging.check_boxes(order.parameters.get("bbox_list"), facts, model)
-    if order.mask is not None:
-        _examine_mask(app, job, order.mask, model, there, facts, result)
-    return result
-
-
-def _examine_mask(
-    app: App,
-    job: Job,
-    name: str,
-    model: Model,
-    there: dict[str, Stored],
-    facts: list[ImageFacts | None],
-    result: _Examined,
-) -> None:
-    if sidecar.is_url(name):
-        result.mask = Source(key=name)
-        return
-    stored = there[keys.resolve(job.sidecar, name)]
-    data = _load(app, model, stored, "mask", result.problems)
-    if data is None:
-        return
-    try:
-        seen = imaging.look(data)
-        base = facts[0] if facts and facts[0] is not None else seen
-        result.problems += imaging.check_mask(data, stored.key, base, model.images)
-    except UnreadableImage as error:
-        result.problems.append(Problem("mask", f'"{stored.key}" is {error}'))
-        return
-    result.mask = _source(stored, data, seen)
-
-
-def _load(
-    app: App, model: Model, stored: Stored, field: str, problems: list[Problem]
-) -> bytes | None:
-    most = model.images.max_bytes
-    if app.settings.input_delivery is Delivery.INLINE:
-        most = min(most, DATA_URL_MAX_BYTES)
-    if stored.size > most:
-        problems.append(
-            Problem(field, f'"{stored.key}" has {stored.size} bytes; at most {most} are allowed')
-        )
-        return None
-    data = app.inbox.read(stored.key, stored.version_id)
-    if data is None:
-        problems.append(Problem(field, f'"{stored.key}" was deleted before it could be read'))
-    return data
-
-
-def _source(stored: Stored, data: bytes, facts: ImageFacts) -> Source:
-    return Source(
-        key=stored.key,
-        version_id=stored.version_id,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
-        mime=facts.mime,
-        width=facts.width,
-        height=facts.height,
-    )
 
 
 def _as_findings(problems: Iterable[Problem]) -> tuple[Finding, ...]:
