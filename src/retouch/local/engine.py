@@ -1,0 +1,49 @@
+"""The embedded engine's own process: ministack on loopback, holding the stack's lock while it lives.
+
+The lock is how others know that the stack runs: the system drops it with the process, however that
+ends. With `--parent-pid` the engine ends when that process does, so that an interrupted demo leaves
+nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(os.getpgid(0), signal.SIGTERM)
+
+
+def main() -> None:
+    """Run until stopped; exit status 3 if the stack's lock is taken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lock", type=Path, required=True)
+    parser.add_argument("--parent-pid", type=int)
+    options = parser.parse_args()
+    lock = options.lock.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(3)
+    # Workers must not inherit the lock: it has to go with this process alone.
+    os.set_inheritable(lock.fileno(), False)
+    if options.parent_pid is not None:
+        watch = threading.Thread(target=_end_with, args=(options.parent_pid,), daemon=True)
+        watch.start()
+    sys.argv = ["ministack"]
+    from ministack.app import main as serve
+
+    serve()
+
+
+if __name__ == "__main__":
+    main()

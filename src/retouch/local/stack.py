@@ -1,0 +1,461 @@
+"""Local stacks: start, find, stop.
+
+A stack is two processes of its own sessions, the engine and (where asked for) the provider simulator,
+and a folder that says where they are. Everything listens on loopback only. A start that fails or is
+interrupted takes down what it had started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from retouch.errors import OperatorError
+from retouch.local.packaging import package, project_root
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
+
+REGION: Final = "us-east-1"
+ACCOUNT: Final = "000000000000"
+_SECRET: Final = "test"  # the emulator takes any
+DEFAULT_NAME: Final = "retouch"
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 10.0
+_CONCURRENCY: Final = "16"
+"""Function calls at once on the embedded engine: each is a process; more would only compete."""
+_ARTIFACTS: Final = "retouch-artifacts"
+_DASHSCOPE: Final = {
+    "beijing": "https://dashscope.aliyuncs.com/api/v1",
+    "singapore": "https://dashscope-intl.aliyuncs.com/api/v1",
+}
+T = TypeVar("T")
+
+
+class StackError(OperatorError):
+    """A local stack could not be started or reached; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What to start.
+
+    `provider` is `simulated`, `dashscope`, or the base URL of any server that speaks the contract.
+    `time_scale` shortens the simulator's durations and the state machine's waits alike.
+    """
+
+    name: str = DEFAULT_NAME
+    port: int | None = None
+    provider: str = "simulated"
+    provider_region: str = "beijing"
+    time_scale: float = 1.0
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Template parameters on top."""
+    simulator_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stack that runs here."""
+
+    name: str
+    folder: str
+    engine_pid: int
+    simulator_pid: int | None
+    endpoint_url: str
+    region: str
+    provider: str
+    provider_url: str
+    outputs: dict[str, str]
+
+    def environment(self) -> dict[str, str]:
+        """What a boto3 client needs in its environment to reach this stack."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ACCESS_KEY_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": _SECRET,
+        }
+
+    def session(self) -> boto3.Session:
+        """A boto3 session with this stack's credentials; clients also need the endpoint."""
+        return boto3.Session(
+            region_name=self.region, aws_access_key_id=ACCOUNT, aws_secret_access_key=_SECRET
+        )
+
+
+def home() -> Path:
+    """The folder that remembers local stacks: $RETOUCH_HOME, else the user's state folder."""
+    if chosen := os.environ.get("RETOUCH_HOME"):
+        return Path(chosen)
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "retouch"
+
+
+def find(name: str) -> Running | None:
+    """The running stack of that name, or None."""
+    folder = home() / name
+    if not _locked(folder / "lock"):
+        return None
+    try:
+        return Running(**json.loads((folder / "stack.json").read_text("utf-8")))
+    except FileNotFoundError:
+        return None  # it is just starting
+
+
+def running() -> list[Running]:
+    """Every stack that runs here, by name."""
+    folders = sorted(home().iterdir()) if home().is_dir() else []
+    found = (find(folder.name) for folder in folders if folder.is_dir())
+    return [stack for stack in found if stack is not None]
+
+
+def _locked(path: Path) -> bool:
+    try:
+        with path.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def start(
+    blueprint: Blueprint,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    until_we_end: bool = False,
+) -> Running:
+    """Start a stack and deploy the template to it; `say` hears each step.
+
+    With `until_we_end` the processes end with this one.
+
+    Raises:
+        StackError: a stack of that name runs already, or it did not come up.
+    """
+    folder = home() / blueprint.name
+    home().mkdir(parents=True, exist_ok=True)
+    with _starting(blueprint.name):
+        if _locked(folder / "lock"):
+            raise StackError(f'the stack "{blueprint.name}" runs already; `retouch down` stops it')
+        return _start(blueprint, folder, say, until_we_end)
+
+
+@contextlib.contextmanager
+def _starting(name: str) -> Iterator[None]:
+    """Nobody else starts a stack of that name meanwhile."""
+    with (home() / f"{name}.starting").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(f'the stack "{name}" is just being started') from None
+        yield
+
+
+def _start(
+    blueprint: Blueprint, folder: Path, say: Callable[[str], None], until_we_end: bool
+) -> Running:
+    root = project_root()
+    key = _api_key(blueprint)
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "tmp").mkdir(parents=True)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        say("starting the embedded engine")
+        engine, endpoint = _start_engine(blueprint, folder, until_we_end, processes)
+        provider_url = blueprint.provider
+        if blueprint.provider == "simulated":
+            say("starting the provider simulator")
+            provider_url = _start_simulator(blueprint, folder, engine.pid, processes)
+        elif blueprint.provider == "dashscope":
+            provider_url = _DASHSCOPE[blueprint.provider_region]
+        say("deploying template.yaml")
+        outputs = _deploy(blueprint, root, endpoint, provider_url, key)
+    except BaseException:
+        for process in reversed(processes):
+            _end(process.pid)
+            process.wait()
+        raise
+    stack = Running(
+        name=blueprint.name,
+        folder=str(folder),
+        engine_pid=engine.pid,
+        simulator_pid=processes[1].pid if len(processes) > 1 else None,
+        endpoint_url=endpoint,
+        region=REGION,
+        provider=blueprint.provider,
+        provider_url=provider_url,
+        outputs=outputs,
+    )
+    _write(folder / "stack.json", json.dumps(asdict(stack), indent=2))
+    return stack
+
+
+def stop(name: str) -> bool:
+    """Stop the stack of that name and forget it; False if none runs."""
+    folder = home() / name
+    stack = find(name)
+    if stack is None:
+        return False
+    for pid in (stack.engine_pid, stack.simulator_pid):
+        if pid is not None:
+            _end(pid)
+    _await(lambda: True if not _locked(folder / "lock") else None, STOP_SECONDS, "the engine's end")
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _api_key(blueprint: Blueprint) -> str:
+    """The key for the stack's secret. A simulator takes any."""
+    key = os.environ.get("DASHSCOPE_API_KEY", "").strip()
+    if blueprint.provider == "simulated":
+        return "sk-simulated"
+    if blueprint.provider == "dashscope" and not key:
+        raise StackError(
+            "DASHSCOPE_API_KEY is not set; export the provider's API key, or use "
+            "--provider simulated"
+        )
+    return key or "sk-local"
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Ours without what could lead a local stack to somebody's AWS account, key or proxy."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "RETOUCH_", "DASHSCOPE_", "LAMBDA_", "SFN_"))
+    }
+    return {**kept, "TMPDIR": str(folder / "tmp"), "NO_PROXY": "127.0.0.1,localhost"}
+
+
+def _start_engine(
+    blueprint: Blueprint,
+    folder: Path,
+    until_we_end: bool,
+    processes: list[subprocess.Popen[bytes]],
+) -> tuple[subprocess.Popen[bytes], str]:
+    port = blueprint.port or _free_port()
+    if blueprint.port is not None and _taken(port):
+        raise StackError(f"port {port} is taken; choose another, or leave --port out")
+    arguments = [sys.executable, "-m", "retouch.local.engine", "--lock", str(folder / "lock")]
+    if until_we_end:
+        arguments += ["--parent-pid", str(os.getpid())]
+    environment = {
+        **_environment(folder),
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_HOST": "127.0.0.1",
+        "MINISTACK_REGION": REGION,
+        "LAMBDA_ACCOUNT_CONCURRENCY": _CONCURRENCY,
+        "SFN_WAIT_SCALE": str(blueprint.time_scale),
+        # Listeners that this project has no use for.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+    }
+    log = folder / "engine.log"
+    process = _spawn(arguments, environment, log, subprocess.DEVNULL)
+    processes.append(process)
+    endpoint = f"http://127.0.0.1:{port}"
+    _await(
+        lambda: True if _healthy(f"{endpoint}/_ministack/health") else None,
+        START_SECONDS,
+        "the engine",
+        process,
+        log,
+    )
+    return process, endpoint
+
+
+def _start_simulator(
+    blueprint: Blueprint,
+    folder: Path,
+    parent: int,
+    processes: list[subprocess.Popen[bytes]],
+) -> str:
+    arguments = [
+        sys.executable, "-m", "retouch.simulator", "--port", "0",
+        "--time-scale", str(blueprint.time_scale), "--parent-pid", str(parent),
+        *blueprint.simulator_options,
+    ]  # fmt: skip
+    said = folder / "simulator.out"
+    log = folder / "simulator.log"
+    with said.open("wb") as out:
+        process = _spawn(arguments, _environment(folder), log, out)
+    processes.append(process)
+
+    def base_url() -> str | None:
+        line = said.read_text("utf-8")
+        return str(json.loads(line)["base_url"]) if line.endswith("\n") else None
+
+    return _await(base_url, START_SECONDS, "the simulator", process, log)
+
+
+def _spawn(
+    arguments: list[str], environment: dict[str, str], log: Path, out: int | IO[bytes]
+) -> subprocess.Popen[bytes]:
+    with log.open("wb") as err:
+        return subprocess.Popen(  # noqa: S603  our own modules
+            arguments,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=err if out == subprocess.DEVNULL else out,
+            stderr=err,
+            start_new_session=True,
+        )
+
+
+def _deploy(
+    blueprint: Blueprint, root: Path, endpoint: str, provider_url: str, key: str
+) -> dict[str, str]:
+    session = boto3.Session(
+        region_name=REGION, aws_access_key_id=ACCOUNT, aws_secret_access_key=_SECRET
+    )
+    config = Config(retries={"mode": "standard"}, s3={"addressing_style": "path"})
+
+    def client(service: Any) -> Any:
+        return session.client(service, endpoint_url=endpoint, config=config)
+
+    s3 = client("s3")
+    s3.create_bucket(Bucket=_ARTIFACTS)
+
+    def upload(name: str, data: bytes) -> str:
+        s3.put_object(Bucket=_ARTIFACTS, Key=name, Body=data)
+        return f"s3://{_ARTIFACTS}/{name}"
+
+    given = {
+        "ProviderRegion": blueprint.provider_region,
+        "ProviderBaseUrl": provider_url,
+        "InputDelivery": "inline",
+        **({} if blueprint.provider == "dashscope" else {"ResultHosts": _host(provider_url)}),
+        **blueprint.parameters,
+    }
+    parameters: list[ParameterTypeDef] = [
+        {"ParameterKey": name, "ParameterValue": value} for name, value in given.items()
+    ]
+    cloudformation = client("cloudformation")
+    cloudformation.create_stack(
+        StackName=blueprint.name,
+        TemplateBody=json.dumps(package(root, upload)),
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Parameters=parameters,
+    )
+
+    def settled() -> dict[str, str] | None:
+        stack = cloudformation.describe_stacks(StackName=blueprint.name)["Stacks"][0]
+        status = stack["StackStatus"]
+        if status == "CREATE_COMPLETE":
+            return {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", [])}
+        if status.endswith("_IN_PROGRESS"):
+            return None
+        reason = stack.get("StackStatusReason", "no reason given")
+        raise StackError(f"the template was not deployed: {status}: {reason}")
+
+    outputs = _await(settled, START_SECONDS, "the deployment")
+    client("secretsmanager").put_secret_value(SecretId=outputs["ApiKeySecretArn"], SecretString=key)
+    return outputs
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310  loopback
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def _await(
+    look: Callable[[], T | None],
+    seconds: float,
+    what: str,
+    process: subprocess.Popen[bytes] | None = None,
+    log: Path | None = None,
+) -> T:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = look()
+        if found is not None:
+            return found
+        if process is not None and process.poll() is not None:
+            raise StackError(f"{what} ended with status {process.returncode}:\n{_tail(log)}")
+        time.sleep(0.05)
+    raise StackError(f"{what} did not come within {seconds:.0f} s\n{_tail(log)}")
+
+
+def _tail(log: Path | None, lines: int = 15) -> str:
+    if log is None or not log.is_file():
+        return ""
+    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-lines:])
+
+
+def _end(pid: int) -> None:
+    """End a process that we started and its group: asked first, then made to."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS / 2
+        while time.monotonic() < deadline and _group_lives(pid):
+            time.sleep(0.05)
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _group_lives(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # a child of ours stays a zombie until it is waited for
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(text, "utf-8")
+    part.replace(path)
+
+
+@contextlib.contextmanager
+def temporary(
+    blueprint: Blueprint, *, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Running]:
+    """A stack for the length of a `with` block, gone afterwards whatever happens."""
+    stack = start(blueprint, say=say, until_we_end=True)
+    try:
+        yield stack
+    finally:
+        stop(stack.name)
