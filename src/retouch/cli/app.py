@@ -1,0 +1,393 @@
+"""The commands. Each parses its options, calls what does the work, and says what came of it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
+
+import typer
+import typer.exceptions
+from botocore.exceptions import BotoCoreError, ClientError
+
+from retouch import __version__, keys, sidecar
+from retouch.cli import output
+from retouch.cli.connection import Connection, NotReachable, Where, connect
+from retouch.cli.demo import demo as run_demo
+from retouch.cli.folder import Found, Verdict, check, collect
+from retouch.cli.following import follow
+from retouch.errors import RetouchError
+from retouch.jobs import Job, Status
+from retouch.local import stack as local
+from retouch.registry import REGIONS
+from retouch.steps.submit import job_id_of
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_INPUT: Final = 2
+NOT_REACHABLE: Final = 3
+
+app = typer.Typer(
+    name="retouch",
+    help="A drop folder for AI image editing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+_Stack = Annotated[
+    str | None, typer.Option("--stack", help="The stack; default: the local one that runs.")
+]
+_Profile = Annotated[str | None, typer.Option("--profile", help="AWS profile, for a stack on AWS.")]
+_Region = Annotated[str | None, typer.Option("--region", help="AWS region, for a stack on AWS.")]
+_Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"retouch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where to put the results.")] = Path("out"),
+    as_json: _Json = False,
+) -> None:
+    """Run the main job from nothing: engine, simulator, bundled samples, results, a summary."""
+    if out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"{out} is a file; a folder is needed", param_hint="--out")
+    raise typer.Exit(run_demo(out, as_json=as_json))
+
+
+def _stack_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
+        raise typer.BadParameter(
+            f'"{name}" is not allowed; small letters, digits and hyphens are, a letter first, at '
+            "most 31",
+            param_hint="--stack",
+        )
+    return name
+
+
+def _provider(value: str) -> str:
+    if value not in ("simulated", "dashscope") and not re.match(r"https?://[^/]+", value):
+        raise typer.BadParameter(
+            f'"{value}" is not allowed; simulated, dashscope or a base URL (http://… or https://…) is',
+            param_hint="--provider",
+        )
+    return value.rstrip("/")
+
+
+@app.command()
+def up(
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Port; default: a free one.")
+    ] = None,
+    provider: Annotated[
+        str,
+        typer.Option(
+            "--provider",
+            help="simulated, dashscope (spends money), or a base URL.",
+            metavar="WHICH",
+        ),
+    ] = "simulated",
+    provider_region: Annotated[
+        str, typer.Option("--provider-region", help=f"The key's region: {' or '.join(REGIONS)}.")
+    ] = REGIONS[0],
+    time_scale: Annotated[
+        float,
+        typer.Option("--time-scale", min=0.01, max=1.0, help="Shortens simulated durations."),
+    ] = 1.0,
+    stack: Annotated[str, typer.Option("--stack", help="Name of the stack.")] = local.DEFAULT_NAME,
+    as_json: _Json = False,
+) -> None:
+    """Start a local stack in the background."""
+    name = _stack_name(stack)
+    if provider_region not in REGIONS:
+        raise typer.BadParameter(
+            f'"{provider_region}" is not allowed; {" or ".join(REGIONS)} is',
+            param_hint="--provider-region",
+        )
+    running = local.find(name)
+    if running is None:
+        blueprint = local.Blueprint(
+            name=name,
+            port=port,
+            provider=_provider(provider),
+            provider_region=provider_region,
+            time_scale=time_scale if provider == "simulated" else 1.0,
+        )
+        running = local.start(blueprint, say=lambda step: output.err.print(f"[dim]{step} …[/dim]"))
+        said = f'the stack "{name}" is up'
+    else:
+        said = f'the stack "{name}" is already running; `retouch down --stack {name}` stops it'
+    if as_json:
+        if said.endswith("stops it"):
+            output.err.print(said, markup=False)
+        output.document(_described(running))
+        return
+    output.out.print(said, markup=False)
+    for label, value in _described(running).items():
+        if isinstance(value, str):
+            output.out.print(f"  {label:18} {value}", markup=False)
+    output.out.print("\nTo use it with any AWS tool:", markup=False)
+    for variable, value in running.environment().items():
+        output.out.print(f"  export {variable}={value}", markup=False)
+
+
+def _described(stack: local.Running) -> dict[str, Any]:
+    return {
+        "stack": stack.name,
+        "endpoint_url": stack.endpoint_url,
+        "region": stack.region,
+        "inbox": stack.outputs["InboxBucket"],
+        "outbox": stack.outputs["OutboxBucket"],
+        "table": stack.outputs["TableName"],
+        "state_machine_arn": stack.outputs["StateMachineArn"],
+        "topic_arn": stack.outputs["TopicArn"],
+        "events_bus": stack.outputs["EventBusName"],
+        "provider": stack.provider,
+        "provider_url": stack.provider_url,
+        "logs": stack.folder,
+        "environment": stack.environment(),
+    }
+
+
+@app.command()
+def down(
+    stack: Annotated[str, typer.Option("--stack", help="Name of the stack.")] = local.DEFAULT_NAME,
+    as_json: _Json = False,
+) -> None:
+    """Stop a local stack and forget everything in it."""
+    stopped = local.stop(_stack_name(stack))
+    said = f'the stack "{stack}" is stopped' if stopped else f'no local stack "{stack}" is running'
+    if as_json:
+        output.document({"stack": stack, "stopped": stopped})
+    else:
+        output.out.print(said, markup=False)
+
+
+@app.command()
+def drop(
+    paths: _Paths,
+    to: Annotated[str, typer.Option("--to", help="Prefix in the inbox.", metavar="PREFIX")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until every job has ended.")] = False,
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    as_json: _Json = False,
+) -> None:
+    """Upload files or folders into the inbox; a folder's contents go there without its own name."""
+    prefix = f"{to.strip('/')}/" if to.strip("/") else ""
+    connection = connect(Where(stack, profile, region))
+    judged = _judged(paths, missing_is_wrong=False)
+    verdicts = [verdict for _, verdict in judged]
+    wrong = any(verdict.problems for verdict in verdicts)
+    output.verdicts(verdicts, quiet_when_fine=True)
+    job_ids, count = _upload(connection, judged, prefix)
+    jobs: list[Job] = []
+    if wait and job_ids:
+        jobs = follow(
+            connection, job_ids, output.err, stopped=lambda job: job.status is Status.WAITING
+        )
+    if as_json:
+        output.document(
+            {
+                "uploaded": count,
+                "jobs": [output.row(job) for job in jobs] if wait else job_ids,
+                "files": output.verdict_document(verdicts),
+            }
+        )
+    else:
+        output.out.print(
+            f"{count} files dropped into s3://{connection.inbox}/{prefix}", markup=False
+        )
+        if wait:
+            output.out.print(output.jobs_table(jobs))
+            output.reasons(jobs)
+        else:
+            for job_id in job_ids:
+                output.out.print(f"job {job_id}", markup=False)
+    if wrong or any(job.status is Status.REJECTED for job in jobs):
+        raise typer.Exit(WRONG_INPUT)
+    if any(job.status is not Status.SUCCEEDED for job in jobs):
+        raise typer.Exit(FAILED)
+
+
+def _judged(paths: list[Path], *, missing_is_wrong: bool) -> list[tuple[Found | None, Verdict]]:
+    judged: list[tuple[Found | None, Verdict]] = []
+    for item in collect(paths):
+        if isinstance(item, Verdict):
+            judged.append((None, item))
+        else:
+            judged.append((item, check(item, missing_is_wrong=missing_is_wrong)))
+    return judged
+
+
+def _upload(
+    connection: Connection, judged: list[tuple[Found | None, Verdict]], prefix: str
+) -> tuple[list[str], int]:
+    """Upload images first, then sidecars; the ids of the sidecars' jobs, and how many files."""
+    found = [item for item, verdict in judged if item is not None and _goes_up(item, verdict)]
+    found.sort(key=lambda item: keys.classify(item.key) is keys.Kind.SIDECAR)
+    job_ids = []
+    for item in found:
+        key = prefix + item.key
+        version = connection.upload(key, item.path.read_bytes())
+        if keys.classify(key) is keys.Kind.SIDECAR:
+            job_ids.append(job_id_of(key, version))
+    return job_ids, len(found)
+
+
+def _goes_up(item: Found, verdict: Verdict) -> bool:
+    """A broken sidecar goes up, so that the outbox says why; a file that is no image does not."""
+    kind = keys.classify(item.key)
+    if kind is keys.Kind.IGNORED:
+        return False
+    return kind is keys.Kind.SIDECAR or not verdict.problems or keys.is_image_name(item.key)
+
+
+@app.command()
+def jobs(
+    state: Annotated[
+        list[str] | None, typer.Option("--state", help="Only jobs in this state; may be repeated.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    as_json: _Json = False,
+) -> None:
+    """List jobs, the newest first."""
+    wanted = [_status(name) for name in state] if state else list(Status)
+    connection = connect(Where(stack, profile, region))
+    found = connection.jobs(wanted)
+    shown = found[:limit]
+    if as_json:
+        output.document([output.row(job) for job in shown])
+        return
+    if not found:
+        output.out.print("no jobs", markup=False)
+        return
+    output.out.print(output.jobs_table(shown))
+    output.reasons(shown)
+    if len(found) > limit:
+        output.out.print(f"… and {len(found) - limit} more; --limit shows them", markup=False)
+
+
+def _status(name: str) -> Status:
+    try:
+        return Status(name.upper())
+    except ValueError:
+        allowed = ", ".join(status.lower() for status in Status)
+        raise typer.BadParameter(
+            f'"{name}" is not a state; {allowed} are', param_hint="--state"
+        ) from None
+
+
+@app.command()
+def show(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its sidecar's key.")],
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    as_json: _Json = False,
+) -> None:
+    """Show everything about one job."""
+    connection = connect(Where(stack, profile, region))
+    found = connection.job_of(job)
+    if found is None:
+        output.err.print(f'there is no job "{job}"; `retouch jobs` lists them', markup=False)
+        raise typer.Exit(WRONG_INPUT)
+    record = connection.record(found)
+    if as_json:
+        output.document(record)
+        return
+    output.out.print(f"{found.sidecar}  ", end="", markup=False)
+    output.out.print(output.status(found))
+    if why := output.reason(found):
+        output.out.print(f"  {why}", markup=False)
+    for label, value in _lines(record):
+        output.out.print(f"  {label:20} {value}", markup=False)
+
+
+def _lines(record: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The fields of a record that say something, one a line."""
+    lines: list[tuple[str, str]] = []
+    for name, value in record.items():
+        label = f"{prefix}{name}"
+        if isinstance(value, dict):
+            lines += _lines(value, f"{label}.")
+        elif isinstance(value, list):
+            for number, entry in enumerate(value, 1):
+                if isinstance(entry, dict):
+                    lines += _lines(entry, f"{label}.{number}.")
+                else:
+                    lines.append((f"{label}.{number}", str(entry)))
+        elif value is not None:
+            lines.append((label, str(value)))
+    return lines
+
+
+@app.command()
+def validate(paths: _Paths, as_json: _Json = False) -> None:
+    """Check sidecars and their images without a stack; a folder stands for the inbox root."""
+    verdicts = [verdict for _, verdict in _judged(paths, missing_is_wrong=True)]
+    if as_json:
+        output.document({"files": output.verdict_document(verdicts)})
+    else:
+        output.verdicts(verdicts)
+    if any(verdict.problems for verdict in verdicts):
+        raise typer.Exit(WRONG_INPUT)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a sidecar."""
+    output.document(sidecar.schema())
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit status."""
+    # A stop from outside takes the same way out as Ctrl-C, so that it leaves nothing behind either.
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        output.err.print("stopped", markup=False)
+        code = 130
+    except (local.StackError, NotReachable) as error:
+        output.err.print(f"retouch: {error}", markup=False)
+        code = NOT_REACHABLE
+    except (BotoCoreError, ClientError) as error:
+        output.err.print(f"retouch: the stack does not answer as it should: {error}", markup=False)
+        code = NOT_REACHABLE
+    except RetouchError as error:
+        output.err.print(f"retouch: {error}", markup=False)
+        code = FAILED
+    except typer.exceptions.TyperException as error:  # wrong usage, in its own words
+        output.err.print(f"retouch: {error.format_message()}", markup=False)
+        output.err.print("`retouch COMMAND --help` shows what a command takes", markup=False)
+        code = WRONG_INPUT
+    sys.exit(code or 0)

@@ -1,0 +1,147 @@
+"""A stack as the command line sees it: its buckets and its table, on either engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from retouch import records
+from retouch.aws.store import DynamoStore
+from retouch.errors import OperatorError
+from retouch.jobs import Job, Status
+from retouch.local import stack as local
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_CONFIG: Final = Config(
+    connect_timeout=5,
+    read_timeout=30,
+    retries={"mode": "standard", "total_max_attempts": 4},
+    s3={"addressing_style": "path"},
+)
+
+
+class NotReachable(OperatorError):
+    """The stack cannot be reached; the message says what was tried and what to do."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which stack is meant: options of the command line."""
+
+    stack: str | None = None
+    profile: str | None = None
+    region: str | None = None
+
+
+class Connection:
+    """A stack's buckets and table."""
+
+    def __init__(
+        self,
+        session: boto3.Session,
+        outputs: dict[str, str],
+        *,
+        name: str,
+        endpoint_url: str | None = None,
+    ):
+        self.name = name
+        self.inbox = outputs["InboxBucket"]
+        self.outbox = outputs["OutboxBucket"]
+        self._session = session
+        self._endpoint_url = endpoint_url
+        self.s3: S3Client = self.client("s3")
+        self.store = DynamoStore(self.client("dynamodb"), outputs["TableName"])
+
+    def client(self, service: Any) -> Any:
+        """A boto3 client of the stack's account."""
+        return self._session.client(service, endpoint_url=self._endpoint_url, config=_CONFIG)
+
+    def upload(self, key: str, data: bytes) -> str:
+        """Put an object into the inbox; its version id."""
+        answer = self.s3.put_object(Bucket=self.inbox, Key=key, Body=data)
+        return answer["VersionId"]
+
+    def results(self, folder: str) -> Iterator[str]:
+        """The keys of everything in a job's folder of the outbox."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.outbox, Prefix=f"{folder}/"
+        )
+        for page in pages:
+            yield from (entry["Key"] for entry in page.get("Contents", []))
+
+    def read_result(self, key: str) -> bytes:
+        """An object of the outbox."""
+        return self.s3.get_object(Bucket=self.outbox, Key=key)["Body"].read()
+
+    def jobs(self, statuses: Sequence[Status]) -> list[Job]:
+        """Jobs in any of these states, the newest first."""
+        found = [job for status in statuses for job in self.store.jobs_in(status)]
+        # The index lags: a job that moves between two queries shows in both, or in neither.
+        latest: dict[str, Job] = {}
+        for job in found:
+            if job.job_id not in latest or latest[job.job_id].version < job.version:
+                latest[job.job_id] = job
+        return sorted(latest.values(), key=lambda job: (-job.created_at, job.sidecar))
+
+    def job_of(self, name: str) -> Job | None:
+        """A job by its id, or by the key of its sidecar: then the latest."""
+        return self.store.job(name) or self._latest_of(name)
+
+    def _latest_of(self, sidecar: str) -> Job | None:
+        job_id = self.store.latest_job_of(sidecar)
+        return None if job_id is None else self.store.job(job_id)
+
+    def record(self, job: Job) -> dict[str, Any]:
+        """What the job's `job.json` says."""
+        return records.record(job)
+
+
+def connect(where: Where) -> Connection:
+    """The stack that is meant: a running local one, else one on AWS.
+
+    Raises:
+        NotReachable: there is none of that name, or AWS refuses.
+    """
+    if where.profile is None and where.region is None:
+        stack = _local(where.stack)
+        if stack is not None:
+            return Connection(
+                stack.session(), stack.outputs, name=stack.name, endpoint_url=stack.endpoint_url
+            )
+    if where.stack is None:
+        raise NotReachable(
+            "no local stack is running; start one with `retouch up`, or name one on AWS with "
+            "--stack NAME"
+        )
+    try:
+        session = boto3.Session(profile_name=where.profile, region_name=where.region)
+        client = session.client("cloudformation", config=_CONFIG)
+        described = client.describe_stacks(StackName=where.stack)["Stacks"][0]
+    except (BotoCoreError, ClientError) as error:
+        raise NotReachable(
+            f'no local stack "{where.stack}" is running, and AWS says: {error}'
+        ) from error
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", [])}
+    if missing := {"InboxBucket", "OutboxBucket", "TableName"} - outputs.keys():
+        raise NotReachable(
+            f'the stack "{where.stack}" on AWS is not a retouch stack: it has no output '
+            f"{', '.join(sorted(missing))}"
+        )
+    return Connection(session, outputs, name=where.stack)
+
+
+def _local(name: str | None) -> local.Running | None:
+    if name is not None:
+        return local.find(name)
+    stacks = local.running()
+    if len(stacks) > 1:
+        names = ", ".join(stack.name for stack in stacks)
+        raise NotReachable(f"several local stacks are running ({names}); choose one with --stack")
+    return stacks[0] if stacks else None

@@ -1,0 +1,132 @@
+"""Local files as an inbox, so that `validate` and `drop` say what the stack would say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retouch import imaging, keys
+from retouch.imaging import UnreadableImage
+from retouch.ports import Stored
+from retouch.resolving import Plan, look_for, plan
+from retouch.settings import Delivery
+from retouch.sidecar import Problem
+
+_LOCAL = "local"
+
+
+class FolderInbox:
+    """`retouch.ports.Inbox` on a folder; keys are paths below it, and versions do not exist."""
+
+    def __init__(self, root: Path):
+        self._root = root
+
+    def head(self, key: str) -> Stored | None:
+        """See `retouch.ports.Inbox.head`."""
+        path = self._root / key
+        return Stored(key, _LOCAL, path.stat().st_size) if path.is_file() else None
+
+    def read(self, key: str, version_id: str) -> bytes | None:
+        """See `retouch.ports.Inbox.read`."""
+        try:
+            return (self._root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def keys(self, prefix: str, limit: int) -> Sequence[str]:
+        """See `retouch.ports.Inbox.keys`."""
+        folder, slash, start = prefix.rpartition("/")
+        entries = (self._root / folder).iterdir() if (self._root / folder).is_dir() else ()
+        names = sorted(p.name for p in entries if p.is_file() and p.name.startswith(start))
+        return [f"{folder}{slash}{name}" for name in names][:limit]
+
+    def presign(self, key: str, version_id: str, seconds: int) -> str:
+        """A folder signs nothing."""
+        raise NotImplementedError("a local folder has no URLs")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file to drop or to check: where it is, and its key below the inbox root."""
+
+    path: Path
+    root: Path
+    key: str
+
+
+@dataclass
+class Verdict:
+    """What is to be said about one file."""
+
+    path: str
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    says: str = ""
+    """What the file is, where it is fine."""
+
+
+def collect(paths: Iterable[Path]) -> Iterator[Found | Verdict]:
+    """The files that paths mean: files as they are, folders with all that is in them.
+
+    Below a folder, keys are relative to it. Ignored names are left out; a path that cannot be read
+    is a verdict.
+    """
+    for path in paths:
+        if path.is_dir():
+            for inner in sorted(path.rglob("*")):
+                key = inner.relative_to(path).as_posix()
+                if inner.is_file() and keys.classify(key) is not keys.Kind.IGNORED:
+                    yield from _readable(Found(inner, path, key))
+        elif path.exists():
+            yield from _readable(Found(path, path.parent, path.name))
+        else:
+            yield Verdict(str(path), [Problem("", "there is no such file or folder")])
+
+
+def _readable(found: Found) -> Iterator[Found | Verdict]:
+    try:
+        with found.path.open("rb"):
+            yield found
+    except OSError as error:
+        said = f"cannot be read: {error.strerror or type(error).__name__}"
+        yield Verdict(str(found.path), [Problem("", said)])
+
+
+def check(found: Found, *, missing_is_wrong: bool, region: str | None = None) -> Verdict:
+    """What is wrong with a file: a sidecar with its images, or an image."""
+    verdict = Verdict(str(found.path))
+    if keys.classify(found.key) is keys.Kind.SIDECAR:
+        _check_sidecar(found, verdict, missing_is_wrong, region)
+        return verdict
+    try:
+        facts = imaging.look(found.path.read_bytes())
+        verdict.says = f"{facts.format}, {facts.width}×{facts.height}"
+    except UnreadableImage as error:
+        verdict.problems.append(Problem("", f"is neither a sidecar (.json) nor an image: {error}"))
+    return verdict
+
+
+def _check_sidecar(
+    found: Found, verdict: Verdict, missing_is_wrong: bool, region: str | None
+) -> None:
+    inbox = FolderInbox(found.root)
+    dropped = inbox.head(found.key)
+    if dropped is None:
+        verdict.problems.append(Problem("", "there is no such file"))
+        return
+    planned = plan(inbox, dropped, region)
+    if not isinstance(planned, Plan):
+        verdict.problems += planned
+        return
+    order = planned.order
+    verdict.warnings += order.warnings
+    resolved = look_for(inbox, found.key, planned, Delivery.URL)
+    verdict.problems += resolved.problems
+    verdict.warnings += resolved.warnings
+    for key in resolved.missing:
+        said = Problem("images", f'"{key}" is not there; looked below {found.root}')
+        (verdict.problems if missing_is_wrong else verdict.warnings).append(said)
+    function = f" {order.function}" if order.function else ""
+    count = order.parameters.get("n")
+    verdict.says = f"{order.model}{function}, {len(planned.names)} in, {count} out"

@@ -1,0 +1,166 @@
+"""How the command line speaks: one JSON document on stdout, or text for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from retouch.cli.folder import Verdict
+from retouch.jobs import Job, Status
+from retouch.sidecar import Problem
+
+_PIPE_WIDTH: Final = 140
+out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+err: Final = Console(
+    stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH
+)
+
+_STYLE: Final = {
+    Status.SUCCEEDED: "green",
+    Status.PARTIAL: "yellow",
+    Status.FAILED: "red",
+    Status.REJECTED: "red",
+    Status.CANCELED: "dim",
+    Status.UNRESOLVED: "bold red",
+}
+
+
+def document(value: Any) -> None:
+    """The one JSON document of a command with --json."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def status(job: Job) -> str:
+    """A job's state, coloured."""
+    style = _STYLE.get(job.status, "cyan")
+    return f"[{style}]{job.status}[/{style}]"
+
+
+def kind(job: Job) -> str:
+    """Model, and function where it has one."""
+    if job.model is None:
+        return "–"
+    return job.model if job.function is None else f"{job.model} {job.function}"
+
+
+def seconds(job: Job) -> str:
+    """From the drop to the end, or until now."""
+    if job.finished_at is None:
+        return "–"
+    return f"{job.finished_at - job.created_at:.1f}"
+
+
+def cost(job: Job) -> str:
+    """What the job cost."""
+    if job.cost is None:
+        return "–"
+    if job.cost.amount is None:
+        return "no price"
+    return f"{Decimal(job.cost.amount):.2f} {job.cost.currency}"
+
+
+def reason(job: Job) -> str:
+    """Why a job is not what its owner hoped for, in a line; empty if it is."""
+    if job.status is Status.WAITING:
+        return f"waits for {', '.join(job.missing)}"
+    if job.problems:
+        return "; ".join(str(Problem(p.field, p.message)) for p in job.problems)
+    if job.doubt is not None:
+        return job.doubt
+    if job.failure is not None:
+        return f"{job.failure.code}: {job.failure.message}"
+    if job.image_failures:
+        return f"{len(job.image_failures)} images failed: {job.image_failures[0].code}"
+    return ""
+
+
+def jobs_table(jobs: Iterable[Job], *, where: str = "outbox") -> Table:
+    """Jobs, one a row."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"job: results in {escape(where)}/", overflow="fold", min_width=20)
+    table.add_column("state", no_wrap=True)
+    table.add_column("model", overflow="fold", min_width=20)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("images", justify="right", no_wrap=True)
+    table.add_column("cost", justify="right", no_wrap=True)
+    for job in jobs:
+        table.add_row(
+            escape(f"{job.folder}/"),
+            status(job),
+            kind(job),
+            seconds(job),
+            str(len(job.outputs)) if job.outputs else "–",
+            cost(job),
+        )
+    return table
+
+
+def reasons(jobs: Iterable[Job]) -> None:
+    """Why jobs are not what their owners hoped for, a line each; nothing where all is well."""
+    for job in jobs:
+        if why := reason(job):
+            out.print(f"{job.sidecar}: {why}", markup=False)
+
+
+def row(job: Job) -> dict[str, Any]:
+    """A job as `jobs --json` and `drop --json` give it."""
+    return {
+        "job_id": job.job_id,
+        "sidecar": job.sidecar,
+        "status": str(job.status),
+        "model": job.model,
+        "function": job.function,
+        "seconds": None if job.finished_at is None else round(job.finished_at - job.created_at, 3),
+        "images": [output.key for output in job.outputs],
+        "folder": job.folder,
+        "cost": None if job.cost is None else job.cost.model_dump(mode="json"),
+        "reason": reason(job) or None,
+    }
+
+
+def totals(jobs: Iterable[Job]) -> str:
+    """What a number of jobs cost together, by currency."""
+    sums: dict[str, Decimal] = {}
+    images = 0
+    for job in jobs:
+        if job.cost is not None:
+            images += job.cost.images
+            if job.cost.amount is not None and job.cost.currency is not None:
+                before = sums.get(job.cost.currency, Decimal(0))
+                sums[job.cost.currency] = before + Decimal(job.cost.amount)
+    money = ", ".join(f"{amount:.2f} {currency}" for currency, amount in sums.items())
+    return f"{images} images billed" + (f", {money}" if money else "")
+
+
+def verdicts(found: Iterable[Verdict], *, quiet_when_fine: bool = False) -> None:
+    """What is to be said about files: problems on stderr, the rest on stdout."""
+    for verdict in found:
+        name = escape(verdict.path)
+        if verdict.problems:
+            err.print(f"[red]✗[/red] {name}")
+            for problem in verdict.problems:
+                err.print(f"    {escape(str(problem))}")
+        elif not quiet_when_fine:
+            out.print(f"[green]✓[/green] {name}  [dim]{escape(verdict.says)}[/dim]")
+        for warning in verdict.warnings:
+            err.print(f"    [yellow]warning[/yellow] {name}: {escape(str(warning))}")
+
+
+def verdict_document(found: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """The same as JSON."""
+    return [
+        {
+            "path": verdict.path,
+            "ok": not verdict.problems,
+            "problems": [{"field": p.field, "message": p.message} for p in verdict.problems],
+            "warnings": [{"field": p.field, "message": p.message} for p in verdict.warnings],
+        }
+        for verdict in found
+    ]
