@@ -169,7 +169,6 @@ class Job(_Stored):
     running_at: float | None = None
     ended_at: float | None = None
     provider_status: str | None = None
-    unknown_answers: int = 0
     failure: Failure | None = None
     doubt: str | None = None
     """Set where money may have been spent without a result to show for it."""
@@ -200,6 +199,9 @@ class Lane(_Stored):
     """The last fence given out."""
     slots: dict[str, Slot] = {}
     next_create_at: float = 0.0
+    """The earliest start time for the next admission."""
+    last_sent_at: float = 0.0
+    """When the latest create call was sent, or later: when its answer came."""
     throttles: int = 0
     """Refusals for pace in a row."""
     paused_until: float | None = None
@@ -374,16 +376,21 @@ def admit(lane: Lane, job: Job, mode: Mode, pace: Pace, now: float) -> Admit | I
     return Admit(admitted, writes, start_at - now)
 
 
-def intend(job: Job, now: float) -> tuple[Job, Writes]:
-    """Record that the one create call is about to be made."""
+def unsent_for(lane: Lane, pace: Pace, now: float) -> float:
+    """Seconds until the lane's rate allows the next create call; 0 or less: now."""
+    return lane.last_sent_at + pace.interval - now
+
+
+def intend(job: Job, lane: Lane, now: float) -> tuple[Job, Writes]:
+    """Record that the one create call is sent now. The lane remembers it for its pace."""
     intending = _touch(job, now, status=Status.CREATING, intent_at=now)
-    return intending, (PutJob(intending),)
+    return intending, (PutJob(intending), _put_lane(lane, last_sent_at=now))
 
 
 def created(
     job: Job, lane: Lane, task_id: str, request_id: str | None, now: float
 ) -> tuple[Job, Writes]:
-    """Record the provider's task."""
+    """Record the provider's task, its answer having come now."""
     running = _touch(
         job,
         now,
@@ -391,11 +398,13 @@ def created(
         task_id=task_id,
         create_request_id=request_id,
         running_at=now,
-        unknown_answers=0,
     )
     mended = _put_lane(
         lane,
         slots=_leased(lane, job, now + RUNNING_LEASE_SECONDS),
+        # The call reached the provider at some moment before its answer; pace from the answer, so
+        # that two calls are never closer there than the lane's interval.
+        last_sent_at=now,
         throttles=0,
         paused_by=None,
     )

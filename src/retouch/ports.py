@@ -118,8 +118,12 @@ class Inbox(Protocol):
         """The first keys that begin with `prefix`."""
         ...
 
-    def presign(self, key: str, version_id: str, seconds: int) -> str:
-        """A URL that anyone may read this version with for so long."""
+    def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:
+        """A URL that anyone may read this version with for so long, as that type.
+
+        The provider refuses images whose host does not say that they are images, and what people
+        drop seldom says so.
+        """
         ...
 
 

@@ -1,8 +1,8 @@
 """What a job tells the world: `job.json` in the outbox, events, notifications.
 
-`publish` is the one way out. The table is written first; publishing follows and is repeated until it
-is known to have happened, always from the latest state, so that a late publisher cannot leave an
-older `job.json` behind. Everyone may therefore see the same news twice, and nobody stale news last.
+`publish` is the one way out. The table is written first and remembers that the change is still to be
+told, until `publish` is through. `job.json` always comes from the latest state, so that a late
+publisher cannot leave an older one behind; an event tells of its own change.
 """
 
 from __future__ import annotations
@@ -136,25 +136,29 @@ def announcement(job: Job, *, stack: str, inbox: str, outbox: str) -> dict[str, 
     }
 
 
-def publish(app: App, job_id: str) -> None:
-    """Tell the world the job's present state, unless it has been told already."""
-    while (job := app.store.job(job_id)) is not None:
-        if app.store.published(job_id) >= job.version:
-            return
+def publish(app: App, job: Job) -> None:
+    """Tell the world of the change that made `job` what it is.
+
+    Called by whoever committed that change, so that nobody hears of it twice; `reconcile` makes up
+    for one who died first.
+    """
+    _write_record(app, job.job_id)
+    detail = announcement(
+        job, stack=app.settings.stack, inbox=app.settings.inbox, outbox=app.settings.outbox
+    )
+    app.notices.event(EVENT_TYPE, detail)
+    if job.status.settled:
+        app.notices.notify(_subject(job), detail, _attributes(job))
+    deciding(app.clock, lambda: app.store.mark_published(job.job_id, job.version))
+
+
+def _write_record(app: App, job_id: str) -> None:
+    """Write `job.json` from the latest state, again if the job has moved on meanwhile."""
+    written = 0
+    while (job := app.store.job(job_id)) is not None and job.version != written:
         body = json.dumps(record(job), ensure_ascii=False, indent=2).encode("utf-8")
         app.outbox.put(keys.record_key(job.folder), body, "application/json; charset=utf-8")
-        detail = announcement(
-            job,
-            stack=app.settings.stack,
-            inbox=app.settings.inbox,
-            outbox=app.settings.outbox,
-        )
-        app.notices.event(EVENT_TYPE, detail)
-        if job.status.settled:
-            app.notices.notify(_subject(job), detail, _attributes(job))
-        version = job.version
-        if deciding(app.clock, lambda: app.store.mark_published(job_id, version)):  # noqa: B023
-            return
+        written = job.version
 
 
 def _subject(job: Job) -> str:

@@ -341,6 +341,10 @@ class Function:
     """Whether a mask is required; elsewhere none is taken."""
 
 
+_DELAY_TOLERANCE_SECONDS: Final = 0.1
+"""By so much the creates of one full window may bunch up between us and the provider."""
+
+
 @dataclass(frozen=True)
 class Quota:
     """Limits of one main account for one model (contract 3.1)."""
@@ -352,8 +356,8 @@ class Quota:
 
     @property
     def interval(self) -> float:
-        """Seconds between two creates."""
-        return self.per_seconds / self.creates
+        """Seconds between two creates: the rate, and room for unequal delays on their way."""
+        return (self.per_seconds + _DELAY_TOLERANCE_SECONDS) / self.creates
 
 
 @dataclass(frozen=True)

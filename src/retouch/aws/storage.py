@@ -60,11 +60,16 @@ class S3Inbox:
         answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=limit)
         return [entry["Key"] for entry in answer.get("Contents", [])]
 
-    def presign(self, key: str, version_id: str, seconds: int) -> str:
+    def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:
         """See `retouch.ports.Inbox.presign`."""
         return self._client.generate_presigned_url(
             "get_object",
-            Params={"Bucket": self._bucket, "Key": key, "VersionId": version_id},
+            Params={
+                "Bucket": self._bucket,
+                "Key": key,
+                "VersionId": version_id,
+                "ResponseContentType": content_type,
+            },
             ExpiresIn=seconds,
         )
 

@@ -41,7 +41,7 @@ class FolderInbox:
         names = sorted(p.name for p in entries if p.is_file() and p.name.startswith(start))
         return [f"{folder}{slash}{name}" for name in names][:limit]
 
-    def presign(self, key: str, version_id: str, seconds: int) -> str:
+    def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:
         """A folder signs nothing."""
         raise NotImplementedError("a local folder has no URLs")
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
-_SECRET: Final = "test"  # the emulator takes any
+_SECRET: Final = "test"  # noqa: S105  the emulator takes any
 DEFAULT_NAME: Final = "retouch"
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
@@ -48,6 +48,8 @@ _DASHSCOPE: Final = {
     "singapore": "https://dashscope-intl.aliyuncs.com/api/v1",
 }
 T = TypeVar("T")
+_children: Final[dict[int, subprocess.Popen[bytes]]] = {}
+"""What this process started and has not ended yet, so that it can be waited for."""
 
 
 class StackError(OperatorError):
@@ -193,7 +195,6 @@ def _start(
     except BaseException:
         for process in reversed(processes):
             _end(process.pid)
-            process.wait()
         raise
     stack = Running(
         name=blueprint.name,
@@ -313,7 +314,7 @@ def _spawn(
     arguments: list[str], environment: dict[str, str], log: Path, out: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
     with log.open("wb") as err:
-        return subprocess.Popen(  # noqa: S603  our own modules
+        process = subprocess.Popen(  # noqa: S603  our own modules
             arguments,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -321,6 +322,8 @@ def _spawn(
             stderr=err,
             start_new_session=True,
         )
+    _children[process.pid] = process
+    return process
 
 
 def _deploy(
@@ -430,11 +433,13 @@ def _end(pid: int) -> None:
         while time.monotonic() < deadline and _group_lives(pid):
             time.sleep(0.05)
         os.killpg(pid, signal.SIGKILL)
+    if (child := _children.pop(pid, None)) is not None:
+        child.wait()
 
 
 def _group_lives(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # a child of ours stays a zombie until it is waited for
+    if (child := _children.get(pid)) is not None:
+        child.poll()  # else it stays a zombie of ours, and its group alive
     try:
         os.killpg(pid, 0)
     except ProcessLookupError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -29,6 +30,8 @@ SYNC_SECONDS: Final = 310.0
 """The provider cuts a synchronous call at 300 s (contract 3.3)."""
 FETCH_SECONDS: Final = 30.0
 RESULT_MAX_BYTES: Final = 100 * 1024 * 1024
+# At INFO httpx logs every URL, and a result's URL is signed.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 _LOOPBACK: Final = ("127.0.0.1", "localhost")
 _NOT_SENT: Final = (
     httpx.ConnectError,

@@ -39,7 +39,7 @@ def dispatch(app: App, lane: str, deadline: float) -> int:
         if admission is None:
             return admitted
         admitted += 1
-        publish(app, admission.job.job_id)
+        publish(app, admission.job)
         if model_of(admission.job).mode is Mode.SYNC:
             # The execution waits for its start time, makes the call, and frees the slot.
             _start(app, admission.job)
@@ -82,8 +82,16 @@ def _create(app: App, job: Job) -> bool:
     except ProviderRefused as error:
         _end(app, job, Failure(code=error.code, message=error.message))
         return True
-    job, writes = jobs.intend(job, app.clock.now())
-    app.store.commit(writes)
+    # Exact pacing: counted from the answer to the call before.
+    app.clock.sleep(jobs.unsent_for(app.store.lane(lane), pace_of(app, lane), app.clock.now()))
+    admitted = job
+
+    def intend() -> Job:
+        intending, decided = jobs.intend(admitted, app.store.lane(lane), app.clock.now())
+        app.store.commit(decided)
+        return intending
+
+    job = deciding(app.clock, intend)
     try:
         task_id, request_id = app.provider.create(request)
     except TryLater:
@@ -113,7 +121,7 @@ def _create(app: App, job: Job) -> bool:
 
     running = deciding(app.clock, record_task)
     _start(app, running)
-    publish(app, running.job_id)
+    publish(app, running)
     return True
 
 
@@ -122,9 +130,9 @@ def requeue(
 ) -> None:
     """Put an admitted job back at its place in the backlog."""
 
-    def decide() -> None:
+    def decide() -> Job:
         assert job.lane is not None  # noqa: S101
-        _, writes = jobs.requeue(
+        changed, writes = jobs.requeue(
             job,
             app.store.lane(job.lane),
             app.clock.now(),
@@ -132,30 +140,30 @@ def requeue(
             paused_by=paused_by,
         )
         app.store.commit(writes)
+        return changed
 
-    deciding(app.clock, decide)
-    publish(app, job.job_id)
+    publish(app, deciding(app.clock, decide))
 
 
 def hold(app: App, job: Job, doubt: str) -> None:
     """Hold a job whose billed call has an unknown outcome."""
 
-    def decide() -> None:
+    def decide() -> Job:
         assert job.lane is not None  # noqa: S101
-        _, writes = jobs.unresolved(job, app.store.lane(job.lane), app.clock.now(), doubt)
+        changed, writes = jobs.unresolved(job, app.store.lane(job.lane), app.clock.now(), doubt)
         app.store.commit(writes)
+        return changed
 
-    deciding(app.clock, decide)
-    publish(app, job.job_id)
+    publish(app, deciding(app.clock, decide))
 
 
 def _end(app: App, job: Job, failure: Failure) -> None:
     """Close a job that the provider refused before there was a task or an execution."""
 
-    def decide() -> None:
+    def decide() -> Job:
         assert job.lane is not None  # noqa: S101
-        _, writes = jobs.refused(job, app.store.lane(job.lane), app.clock.now(), failure)
+        changed, writes = jobs.refused(job, app.store.lane(job.lane), app.clock.now(), failure)
         app.store.commit(writes)
+        return changed
 
-    deciding(app.clock, decide)
-    publish(app, job.job_id)
+    publish(app, deciding(app.clock, decide))

@@ -32,13 +32,16 @@ def finalize(app: App, job_id: str, fence: int) -> dict[str, Json]:
     if job is None or job.fence != fence:
         return {"job_id": job_id, "status": None}
     if job.status is Status.FINALIZING:
-        closed, writes = _close(app, job)
+        job, writes = _close(app, job)
         try:
             app.store.commit(writes)
         except Conflict:
-            closed = app.store.job(job_id) or closed
-        job = closed
-    publish(app, job_id)
+            # Somebody else closed it, and tells of it.
+            current = app.store.job(job_id)
+            return {"job_id": job_id, "status": None if current is None else str(current.status)}
+        publish(app, job)
+    elif job.status.settled and app.store.published(job_id) < job.version:
+        publish(app, job)  # an earlier try died after closing it
     return {"job_id": job_id, "status": str(job.status)}
 
 

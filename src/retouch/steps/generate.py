@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from retouch import jobs
-from retouch.errors import AccountRefused, Conflict, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import AccountRefused, OutcomeUnknown, ProviderRefused, TryLater
 from retouch.jobs import Answer, Failure, Job, Status
 from retouch.ports import App
 from retouch.records import publish
 from retouch.registry import Json
 from retouch.retrying import deciding
-from retouch.steps.common import go_on
+from retouch.steps.common import go_on, pace_of
 from retouch.steps.dispatch import hold, requeue
 from retouch.steps.inputs import request_for
 
@@ -45,10 +45,8 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
         request = request_for(app, job)
     except ProviderRefused as error:
         return _end(app, job, "FAILED", Failure(code=error.code, message=error.message))
-    intending, writes = jobs.intend(job, app.clock.now())
-    try:
-        app.store.commit(writes)
-    except Conflict:
+    intending = deciding(app.clock, lambda: _intend(app, job_id, fence))
+    if intending is None:
         return go_on(job, "stop")  # another invocation has this admission
     try:
         body = app.provider.generate(request)
@@ -72,6 +70,23 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
     return _end(app, intending, "SUCCEEDED", None, answer)
 
 
+def _intend(app: App, job_id: str, fence: int) -> Job | None:
+    """Take the lane's next turn to call; None if the job is no longer this admission's to call."""
+    while True:
+        job = app.store.job(job_id)
+        if job is None or job.fence != fence or job.status is not Status.ADMITTED:
+            return None
+        assert job.lane is not None  # noqa: S101  an admitted job has one
+        lane = app.store.lane(job.lane)
+        now = app.clock.now()
+        turn = jobs.unsent_for(lane, pace_of(app, job.lane), now)
+        if turn <= 0:
+            intending, writes = jobs.intend(job, lane, now)
+            app.store.commit(writes)
+            return intending
+        app.clock.sleep(turn)
+
+
 def _end(
     app: App, job: Job, provider_status: str, failure: Failure | None, answer: Answer | None = None
 ) -> dict[str, Json]:
@@ -90,7 +105,7 @@ def _end(
 
     finalizing = deciding(app.clock, decide)
     _kick(app, finalizing)
-    publish(app, finalizing.job_id)
+    publish(app, finalizing)
     return go_on(finalizing, "finalize")
 
 

@@ -37,7 +37,8 @@ def _value(app: App, source: Source) -> str:
     if source.version_id is None:
         return source.key  # a public URL, passed on
     if app.settings.input_delivery is Delivery.URL:
-        return app.inbox.presign(source.key, source.version_id, PRESIGN_SECONDS)
+        mime = source.mime or "application/octet-stream"
+        return app.inbox.presign(source.key, source.version_id, mime, PRESIGN_SECONDS)
     data = app.inbox.read(source.key, source.version_id)
     if data is None:
         raise ProviderRefused(

@@ -51,10 +51,10 @@ def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
             ),
         )
 
-    def decide() -> Job:
+    def decide() -> Job | None:
         current = app.store.job(job_id)
         if current is None or current.fence != fence or current.status is not Status.RUNNING:
-            return current or job
+            return None
         assert current.lane is not None  # noqa: S101  a running job has one
         finalizing, writes = jobs.ended(
             current,
@@ -67,11 +67,11 @@ def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
         return finalizing
 
     after = deciding(app.clock, decide)
+    if after is None:
+        return go_on(job, "stop")  # somebody else moved the job on
     if after.lane is not None:
         app.kicks.kick(after.lane)
-    publish(app, job_id)
-    if after.fence != fence or after.status is not Status.FINALIZING:
-        return go_on(after, "stop")
+    publish(app, after)
     return go_on(after, "finalize")
 
 

@@ -42,8 +42,10 @@ def reconcile(app: App) -> Counter[str]:
         if stale and not app.executions.alive(jobs.execution_name(job)):
             done[_restart(app, job)] += 1
     for job_id in app.store.unpublished(app.clock.now() - STALE_SECONDS):
-        publish(app, job_id)
-        done["published"] += 1
+        told = app.store.job(job_id)
+        if told is not None:
+            publish(app, told)
+            done["published"] += 1
     for lane in lanes:
         if app.store.backlog(lane, 1):
             app.kicks.kick(lane)
@@ -110,5 +112,5 @@ def _restart(app: App, job: Job) -> str:
     app.store.commit(writes)
     wait = 0.0 if job.status is Status.FINALIZING else first_wait(again, app.clock.now())
     app.executions.start(jobs.execution_name(again), execution_input(again, wait))
-    publish(app, job.job_id)
+    publish(app, again)
     return "restarted"

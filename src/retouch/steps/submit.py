@@ -60,14 +60,17 @@ def _submit_sidecar(app: App, key: str) -> str | None:
             folder=keys.outbox_folder(key),
         )
     try:
-        _decide(app, job, dropped)
+        decided = _decide(app, job, dropped)
     except Conflict:
         # Another delivery entered the very same job meanwhile.
         current = app.store.job(job_id)
         if current is None or current.status is Status.WAITING:
             raise
         return _repeat(app, current)
-    publish(app, job_id)
+    if decided is not None:
+        publish(app, decided)
+        if decided.lane is not None:
+            app.kicks.kick(decided.lane)
     return job_id
 
 
@@ -75,7 +78,6 @@ def _repeat(app: App, job: Job) -> str:
     """The job is there; make up for what an earlier delivery may not have come to."""
     if job.status is Status.QUEUED and job.lane is not None:
         app.kicks.kick(job.lane)
-    publish(app, job.job_id)
     return job.job_id
 
 
@@ -90,12 +92,12 @@ def _supersede(app: App, key: str, job_id: str) -> None:
         now = app.clock.now()
         closed, writes = settle(old, now, Status.CANCELED, problems=(note,))
         app.store.commit(writes)
-        publish(app, closed.job_id)
+        publish(app, closed)
     app.store.note_latest_job_of(key, job_id)
 
 
-def _decide(app: App, job: Job, dropped: Stored) -> None:
-    """Reject, wait, or queue."""
+def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
+    """Reject, wait, or queue; the job as it was committed, or None if nothing has changed."""
     region = app.settings.provider_region
     planned = plan(app.inbox, dropped, region)
     if isinstance(planned, list):
@@ -129,19 +131,18 @@ def _decide(app: App, job: Job, dropped: Stored) -> None:
             "warnings": _as_findings((*order.warnings, *found.warnings)),
         }
     )
-    _, writes = enter(complete, lane, app.clock.now(), arrived=job.created_at)
+    queued, writes = enter(complete, lane, app.clock.now(), arrived=job.created_at)
     app.store.commit(writes)
-    app.kicks.kick(lane)
-    return None
+    return queued
 
 
 def _as_findings(problems: Iterable[Problem]) -> tuple[Finding, ...]:
     return tuple(Finding(field=p.field, message=p.message) for p in problems)
 
 
-def _reject(app: App, job: Job, problems: list[Problem], warnings: Iterable[Problem] = ()) -> None:
+def _reject(app: App, job: Job, problems: list[Problem], warnings: Iterable[Problem] = ()) -> Job:
     now = app.clock.now()
-    _, writes = settle(
+    rejected, writes = settle(
         job,
         now,
         Status.REJECTED,
@@ -149,10 +150,12 @@ def _reject(app: App, job: Job, problems: list[Problem], warnings: Iterable[Prob
         warnings=(*job.warnings, *_as_findings(warnings)),
     )
     app.store.commit(writes)
+    return rejected
 
 
-def _wait(app: App, job: Job, missing: tuple[str, ...]) -> None:
+def _wait(app: App, job: Job, missing: tuple[str, ...]) -> Job | None:
     if job.version > 0 and job.missing == missing:
-        return
-    _, writes = wait_for(job, app.clock.now(), missing)
+        return None
+    waiting, writes = wait_for(job, app.clock.now(), missing)
     app.store.commit(writes)
+    return waiting
