@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -65,7 +66,8 @@ class Connection:
 
     def upload(self, key: str, data: bytes) -> str:
         """Put an object into the inbox; its version id."""
-        answer = self.s3.put_object(Bucket=self.inbox, Key=key, Body=data)
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        answer = self.s3.put_object(Bucket=self.inbox, Key=key, Body=data, ContentType=kind)
         return answer["VersionId"]
 
     def results(self, folder: str) -> Iterator[str]:
