@@ -399,7 +399,7 @@ class Model:
         return next((f for f in self.functions if f.name == name), None)
 
 
-MODEL_LIST_DOC: Final = "docs/reference/models.md"
+MODEL_LIST_DOC: Final = "docs/reference/sidecar.md"
 
 _SEED = Parameter("seed", Integer(0, 2147483647), "Like results for like seeds; random if absent.")
 _WATERMARK = Parameter("watermark", Flag(), "Puts the provider's mark bottom right.", default=False)
