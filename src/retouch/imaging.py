@@ -44,6 +44,7 @@ _DAMAGED: Final = (
     zlib.error,
 )
 """What Pillow's decoders raise for damaged files."""
+_DEEP_BLACK_AND_WHITE: Final = {0, 65_535}
 _BLACK_AND_WHITE: Final = {(0, 0, 0), (255, 255, 255)}
 
 
@@ -152,19 +153,29 @@ def check_mask(data: bytes, name: str, base: ImageFacts) -> list[Problem]:
                 f"{base.width}×{base.height}"
             )
             return [Problem("mask", said)]  # colours are read of masks within limits only
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            colours = image.convert("RGB").getcolors(maxcolors=2)
+        pure = _is_black_and_white(data)
     except UnreadableImage as error:
         return [Problem("mask", f'"{name}" is {error}')]
     except _DAMAGED as error:
         return [Problem("mask", f'"{name}" is a damaged image: {error}')]
-    if colours is None or not {colour for _, colour in colours} <= _BLACK_AND_WHITE:
+    if not pure:
         said = (
             f'"{name}" has other colours than pure black (keep) and pure white (edit); save it '
             "without smoothing, as PNG"
         )
         return [Problem("mask", said)]
     return []
+
+
+def _is_black_and_white(data: bytes) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged metadata, which no model reads
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.mode.startswith("I"):  # deeper greys, which a conversion to RGB would clip
+                greys = image.convert("I").getcolors(maxcolors=2)
+                return greys is not None and {grey for _, grey in greys} <= _DEEP_BLACK_AND_WHITE
+            colours = image.convert("RGB").getcolors(maxcolors=2)
+            return colours is not None and {rgb for _, rgb in colours} <= _BLACK_AND_WHITE
 
 
 def check_boxes(boxes: Json, sizes: list[ImageFacts | None], model: Model) -> list[Problem]:

@@ -7,6 +7,7 @@ desktop.ini, `_preset.json` and schemas (*.schema.json).
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 from pathlib import PurePosixPath
 from typing import Final
@@ -15,6 +16,7 @@ IMAGE_SUFFIXES: Final = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif",
 )  # fmt: skip
 PRESET: Final = "_preset.json"
+_MAX_KEY_BYTES: Final = 1024
 _TEMPORARY: Final = (".tmp", ".part", ".partial", ".crdownload", "~")
 _JUNK: Final = ("thumbs.db", "desktop.ini")
 
@@ -86,7 +88,23 @@ def outbox_folder(sidecar_key: str) -> str:
     `shoes/red.jpg.json` and `shoes/red.json` both stand for `shoes/red.jpg` and give `shoes/red`.
     """
     bare = sidecar_key[: -len(".json")]
-    return stem(bare) if is_image_name(bare) else bare
+    return _shortened(stem(bare) if is_image_name(bare) else bare)
+
+
+def _shortened(folder: str) -> str:
+    """The folder, or where a result's key in it would pass S3's 1,024 bytes a shorter one.
+
+    What is cut off is stood for by a hash, so that different folders stay different.
+    """
+    if len(result_key(folder, 99, ".webp").encode()) <= _MAX_KEY_BYTES:
+        return folder
+    digest = hashlib.sha256(folder.encode()).hexdigest()[:12]
+    parent, slash, name = folder.rpartition("/")
+    return f"{_cut(parent, 600)}{slash}{_cut(name, 150)}~{digest}"
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode("utf-8", "ignore")
 
 
 def result_key(folder: str, number: int, suffix: str) -> str:

@@ -9,6 +9,7 @@ Lengths are characters, sides are pixels, sizes are bytes, durations are seconds
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,7 +69,9 @@ class Number:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return Fault(allowed)
         if not self.low <= value <= self.high:
-            return Fault(allowed, min(max(float(value), self.low), self.high))
+            if value != value:  # NaN, which no library should have let through
+                return Fault(allowed)
+            return Fault(allowed, self.low if value < self.low else self.high)
         return None
 
     def schema(self) -> dict[str, Json]:
@@ -121,7 +124,7 @@ class Size:
                 return Fault(self._allowed(), value.upper())
             match = self._PATTERN.fullmatch(value)
             if match is None:
-                as_star = re.sub(r"\s*[xX×,]\s*", "*", value)
+                as_star = re.sub(r" ?[xX×,] ?", "*", value[:20])
                 near = as_star if as_star != value and self.check(as_star) is None else None
                 return Fault(self._allowed(), near)
             width, height = int(match[1]), int(match[2])
@@ -132,10 +135,11 @@ class Size:
             if self.ratio and max(width, height) > self.ratio * min(width, height):
                 return Fault(self._allowed())
             if self.area and not self.area[0] <= width * height <= self.area[1]:
-                bound = self.area[0] if width * height < self.area[0] else self.area[1]
-                scale = (bound / (width * height)) ** 0.5
-                rounding = 1 if bound == self.area[0] else 0
-                near = f"{int(width * scale) + rounding}*{int(height * scale) + rounding}"
+                small = width * height < self.area[0]
+                scale = math.sqrt(self.area[0 if small else 1] / (width * height))
+                # A hair's breadth against sides that come out whole but for the last bit.
+                whole = (lambda s: math.ceil(s - 1e-6)) if small else (lambda s: int(s + 1e-6))
+                near = f"{whole(width * scale)}*{whole(height * scale)}"
                 return Fault(self._allowed(), near if self.check(near) is None else None)
             return None
         return Fault(self._allowed())

@@ -35,6 +35,17 @@ class Price:
     currency: str
 
 
+def _price(amount: object, currency: object) -> Price:
+    if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
+        raise TypeError(f"{amount!r} is not a price")
+    value = Decimal(amount)
+    if not value.is_finite() or value < 0:
+        raise ValueError(f"{amount!r} is not a price")
+    if not isinstance(currency, str) or not currency:
+        raise TypeError(f"{currency!r} is not a currency")
+    return Price(value, currency)
+
+
 class Prices:
     """Prices per region and model. Configuration, never code: provider prices change."""
 
@@ -56,10 +67,11 @@ class Prices:
         table: dict[str, dict[str, Price]] = {}
         for name, text in (("the bundled prices", bundled), ("RETOUCH_PRICES", overrides)):
             try:
-                for region, of_region in json.loads(text).items():
-                    currency = str(of_region["currency"])
+                for region, of_region in json.loads(text, parse_float=Decimal).items():
+                    currency = of_region["currency"]
                     for model, amount in of_region["models"].items():
-                        table.setdefault(region, {})[model] = Price(Decimal(amount), currency)
+                        price = _price(amount, currency)
+                        table.setdefault(region, {})[model] = price
             except (ValueError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
                 raise SettingsError(
                     f"{name}: not of the shape "

@@ -21,6 +21,8 @@ MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 32
 PRIORITIES: Final = (0, 9)
 DEFAULT_PRIORITY: Final = 5
+_MOST_PROBLEMS: Final = 100
+_HALF_PAIR: Final = "holds half of a surrogate pair, which is not a character"
 SCHEMA_ID: Final = "https://json-schema.org/draft/2020-12/schema"
 
 _FIELDS: Final = (
@@ -77,13 +79,32 @@ class _Findings:
     warnings: list[Problem] = field(default_factory=list)
 
     def refuse(self, path: str, message: str) -> None:
-        self.problems.append(Problem(path, message))
+        self.problems.append(Problem(_bounded(path, 120), _bounded(message, 1000)))
+
+    def all(self) -> list[Problem]:
+        """The problems, as many as anybody would read."""
+        shown_, more = self.problems[:_MOST_PROBLEMS], len(self.problems) - _MOST_PROBLEMS
+        return [*shown_, Problem("", f"and {more} more problems")] if more > 0 else shown_
+
+
+def _bounded(text: str, most: int) -> str:
+    """Text that can be written as UTF-8, cut to `most` characters."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return cut.encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: JSON may hold half of a surrogate pair."""
+    return not any(0xD800 <= ord(char) <= 0xDFFF for char in value)
 
 
 def shown(value: Json, most: int = 60) -> str:
     """`value` as JSON, cut to `most` characters, for a message."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except ValueError:  # an integer too long to be written out
+        text = "that number"
+    return _bounded(text, most)
 
 
 class _Refused(ValueError):
@@ -162,8 +183,8 @@ def _text(raw: Mapping[str, Json], name: str, limit: int | None, findings: _Find
     if not isinstance(value, str):
         findings.refuse(name, f"{shown(value)} is not allowed; a text in quotes is")
         return None
-    if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-        findings.refuse(name, "holds half of a surrogate pair, which is not a character")
+    if not _is_text(value):
+        findings.refuse(name, _HALF_PAIR)
         return None
     if limit is not None and len(value) > limit:
         findings.refuse(
@@ -192,10 +213,8 @@ def _check_images(
         if (reason := unusable_name(name)) is not None:
             findings.refuse(path, f"{shown(name)} {reason}")
             continue
-        if model is not None and model.images.ascii_urls and is_url(name) and not name.isascii():
-            findings.refuse(
-                path, f"{shown(name)} has characters outside ASCII; percent-encode them"
-            )
+        if not _url_will_do(name, model):
+            findings.refuse(path, f"{shown(name)} {_NOT_ASCII}")
             continue
         names.append(name)
     if model is not None and not model.images.least <= len(value) <= model.images.most:
@@ -211,11 +230,16 @@ def _count_message(model: Model, count: int) -> str:
 
 def unusable_name(name: str) -> str | None:
     """Why `name` cannot name an image in a sidecar, or None if it can."""
+    if not _is_text(name):
+        return _HALF_PAIR
     if "://" in name:
-        parts = urlsplit(name)
-        if parts.scheme != "https" or not parts.hostname:
-            return "is not allowed; a public https:// URL, or a name in the inbox, is"
-        return None
+        try:
+            public = is_url(name) and bool(urlsplit(name).hostname)
+        except ValueError:
+            public = False
+        return (
+            None if public else "is not allowed; a public https:// URL, or a name in the inbox, is"
+        )
     pieces = name.removeprefix("/").split("/")
     if any(piece in ("", ".", "..") for piece in pieces):
         return (
@@ -227,12 +251,23 @@ def unusable_name(name: str) -> str | None:
     return None
 
 
+_NOT_ASCII: Final = (
+    "has characters outside ASCII, which this model's URLs must not; percent-encode them"
+)
+
+
+def _url_will_do(name: str, model: Model | None) -> bool:
+    return model is None or not model.images.ascii_urls or not is_url(name) or name.isascii()
+
+
 def is_url(name: str) -> bool:
     """Whether an image is named by URL, to be passed on and never fetched by us."""
     return name.startswith("https://")
 
 
-def _check_mask_name(raw: Mapping[str, Json], findings: _Findings) -> str | None:
+def _check_mask_name(
+    raw: Mapping[str, Json], model: Model | None, findings: _Findings
+) -> str | None:
     value = raw.get("mask")
     if value is None:
         return None
@@ -241,6 +276,9 @@ def _check_mask_name(raw: Mapping[str, Json], findings: _Findings) -> str | None
         return None
     if (reason := unusable_name(value)) is not None:
         findings.refuse("mask", f"{shown(value)} {reason}")
+        return None
+    if not _url_will_do(value, model):
+        findings.refuse("mask", f"{shown(value)} {_NOT_ASCII}")
         return None
     return value
 
@@ -337,7 +375,8 @@ def _check_labels(raw: Mapping[str, Json], findings: _Findings) -> dict[str, str
         return {}
     labels: dict[str, str] = {}
     for name, text in value.items():
-        if not isinstance(text, str) or len(text) > 256 or len(name) > 256:
+        fits = isinstance(text, str) and len(text) <= 256 and len(name) <= 256
+        if not fits or not isinstance(text, str) or not _is_text(text + name):
             findings.refuse(f"labels.{name[:60]}", f"{shown(text)} is not allowed; {allowed}")
         else:
             labels[name] = text
@@ -409,7 +448,7 @@ def check(
         )
 
     images = _check_images(raw, model, findings)
-    mask = _check_mask_name(raw, findings)
+    mask = _check_mask_name(raw, model, findings)
     parameters: dict[str, Json] = {}
     function = None
     if model is not None:
@@ -423,14 +462,15 @@ def check(
                 f"{m.name} with {f.name}" for m in MODELS.values() for f in m.functions if f.mask
             )
             findings.refuse("mask", f"is not taken here; {having_mask} takes one")
-        count = len(images) if images is not None else int(named_after_image)
+        named = raw.get("images")
+        count = len(named) if isinstance(named, list) else int(named_after_image)
         if images is None and not model.images.least <= count <= model.images.most:
             findings.refuse("images", _count_message(model, count))
         parameters = _check_parameters(raw, model, function, count, findings)
     labels = _check_labels(raw, findings)
     priority = _check_priority(raw, findings)
     if findings.problems or model is None or prompt is None:
-        return findings.problems
+        return findings.all()
     return Order(
         model=model.name,
         function=function.name if function else None,
@@ -469,15 +509,15 @@ def _model_schema(model: Model, function: Function | None) -> dict[str, Json]:
         parameters[parameter.name] = shape
     properties: dict[str, Json] = {
         "model": {"const": model.name, "description": model.says},
-        "prompt": {"type": "string", "minLength": 1, "maxLength": model.prompt_chars},
+        "prompt": {"type": "string", "pattern": "\\S", "maxLength": model.prompt_chars},
         "images": {
-            "type": "array",
-            "items": {"type": "string", "minLength": 1},
+            "type": ["array", "null"],
+            "items": {"type": "string", "pattern": "\\S"},
             "minItems": model.images.least,
             "maxItems": model.images.most,
         },
         "parameters": {
-            "type": "object",
+            "type": ["object", "null"],
             "additionalProperties": False,
             "properties": parameters,
         },
@@ -490,6 +530,7 @@ def _model_schema(model: Model, function: Function | None) -> dict[str, Json]:
     else:
         forbidden["function"] = {"type": "null"}
     if function is not None and function.mask:
+        properties["mask"] = {"type": "string", "pattern": "\\S"}
         required.append("mask")
     else:
         forbidden["mask"] = {"type": "null"}
@@ -509,6 +550,17 @@ def schema() -> dict[str, Json]:
     functions = sorted({f.name for m in MODELS.values() for f in m.functions})
     branches: list[Json] = []
     for model in MODELS.values():
+        if model.functions:
+            named: list[Json] = [f.name for f in model.functions]
+            branches.append(
+                {
+                    "if": {"properties": {"model": {"const": model.name}}, "required": ["model"]},
+                    "then": {
+                        "properties": {"function": {"enum": named}},
+                        "required": ["function"],
+                    },
+                }
+            )
         for function in model.functions or (None,):
             discriminator: dict[str, Json] = {"model": {"const": model.name}}
             needed: list[Json] = ["model"]
@@ -529,7 +581,7 @@ def schema() -> dict[str, Json]:
         "additionalProperties": False,
         "required": ["model", "prompt"],
         "properties": {
-            "$schema": {"type": "string"},
+            "$schema": {"type": ["string", "null"]},
             "model": {"enum": list(MODELS), "description": "The provider's model."},
             "function": {
                 "enum": [*functions, None],
@@ -541,7 +593,7 @@ def schema() -> dict[str, Json]:
                 "description": "What to keep out, for models that have it.",
             },
             "images": {
-                "type": "array",
+                "type": ["array", "null"],
                 "items": {"type": "string"},
                 "description": "Names relative to the sidecar, /… from the inbox root, or public "
                 "https:// URLs. Default: the image that the sidecar is named after.",
@@ -551,17 +603,18 @@ def schema() -> dict[str, Json]:
                 "description": "A black and white image of the same size; white is edited.",
             },
             "parameters": {
-                "type": "object",
+                "type": ["object", "null"],
                 "description": "The provider's own parameters, by their own names.",
             },
             "labels": {
-                "type": "object",
+                "type": ["object", "null"],
                 "additionalProperties": {"type": "string", "maxLength": 256},
+                "propertyNames": {"maxLength": 256},
                 "maxProperties": 20,
                 "description": "Your own texts; they come back in job.json and in every event.",
             },
             "priority": {
-                "type": "integer",
+                "type": ["integer", "null"],
                 "minimum": low,
                 "maximum": high,
                 "default": DEFAULT_PRIORITY,

@@ -74,7 +74,7 @@ class DashScope:
     def create(self, request: Request) -> tuple[str, str | None]:
         """See `retouch.ports.Provider.create`."""
         response = self._post(request, CREATE_SECONDS)
-        body = parse(response.text)
+        body = parse(_text(response))
         task_id = created_task(body) if body is not None else None
         if body is None or task_id is None:
             raise OutcomeUnknown(f"HTTP {response.status_code} without a task id")
@@ -84,19 +84,20 @@ class DashScope:
     def generate(self, request: Request) -> str:
         """See `retouch.ports.Provider.generate`."""
         response = self._post(request, SYNC_SECONDS)
-        body = parse(response.text)
+        text = _text(response)
+        body = parse(text)
         if body is None or not task_answer(body, synchronous=True).images:
             raise OutcomeUnknown(f"HTTP {response.status_code} without an image")
-        return response.text
+        return text
 
     def query(self, task_id: str) -> TaskAnswer:
         """See `retouch.ports.Provider.query`."""
         url = f"{self._base_url}/tasks/{quote(task_id, safe='')}"
         try:
             response = self._http.get(url, headers=self._authorization())
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise TryLater(f"the query failed: {type(error).__name__}") from error
-        body = parse(response.text)
+        body = parse(_text(response))
         if response.status_code >= 400:
             refused = self._refusal(response, body, bills=False)
             if not isinstance(refused, ProviderRefused):
@@ -119,7 +120,9 @@ class DashScope:
                 if response.status_code != 200:
                     raise TryLater(f"the result's URL answered HTTP {response.status_code}")
                 yield self._capped(response)
-        except httpx.TransportError as error:
+        except httpx.InvalidURL as error:
+            raise ProviderRefused("ResultHostNotAllowed", "the result has no usable URL") from error
+        except httpx.RequestError as error:
             raise TryLater(f"the download failed: {type(error).__name__}") from error
 
     def _capped(self, response: httpx.Response) -> Iterator[bytes]:
@@ -132,17 +135,19 @@ class DashScope:
                     "ResultTooLarge", f"the result has more than {RESULT_MAX_BYTES} bytes"
                 )
             yield chunk
-        if promised is not None and promised.isdecimal() and total < int(promised):
+        # Of a compressed body the length says nothing about what comes out of it.
+        plain = response.headers.get("Content-Encoding", "identity") == "identity"
+        if plain and promised is not None and promised.isdecimal() and total < int(promised):
             raise TryLater(f"the download ended after {total} of {promised} bytes")
 
     def _result_url(self, url: str) -> str:
         """The URL to fetch: an allowed host, https; http is only for a loopback host."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
         try:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
             named = f"{host}:{parts.port}" if parts.port is not None else host
         except ValueError:
-            named = ""
+            raise ProviderRefused("ResultHostNotAllowed", "the result has no usable URL") from None
         if named not in self._result_hosts:
             raise ProviderRefused(
                 "ResultHostNotAllowed",
@@ -177,12 +182,12 @@ class DashScope:
             )
         except _NOT_SENT as error:
             raise TryLater(f"the provider was not reached: {type(error).__name__}") from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise OutcomeUnknown(
                 f"no answer to a call that bills: {type(error).__name__}"
             ) from error
         if response.status_code >= 400:
-            raise self._refusal(response, parse(response.text), bills=True)
+            raise self._refusal(response, parse(_text(response)), bills=True)
         return response
 
     def _refusal(
@@ -196,6 +201,11 @@ class DashScope:
             found.request_id if found else None,
             bills=bills,
         )
+
+
+def _text(response: httpx.Response) -> str:
+    """The body as UTF-8, whatever charset a gateway claims; damage shows as damaged JSON."""
+    return response.content.decode("utf-8", "replace")
 
 
 def _is_address(host: str) -> bool:

@@ -19,6 +19,7 @@ _BILLING: Final = frozenset(
         "PostpaidBillOverdue",
     }
 )
+_QUOTA: Final = frozenset({"Throttling.AllocationQuota", "insufficient_quota"})
 _ACCOUNT_404: Final = frozenset({"WorkSpaceNotFound"})
 
 
@@ -33,7 +34,7 @@ def refusal(
     if code in _BILLING or status == 401:
         return AccountRefused(code, message, request_id)
     if status == 429:
-        if code == "Throttling.AllocationQuota" and message.startswith("Free allocated quota"):
+        if code in _QUOTA and message.startswith("Free allocated quota"):
             return AccountRefused(code, message, request_id)
         return TryLater(message, code=code, request_id=request_id)
     if status == 408 or status >= 500:
