@@ -1,0 +1,431 @@
+"""Answers as the contract prints them (sections 2 to 4), and as no contract would."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from retouch.jobs import Failure
+from retouch.provider.answers import (
+    TaskAnswer,
+    created_task,
+    failure_in,
+    parse,
+    task_answer,
+)
+from retouch.registry import Json
+
+BJ = "https://dashscope-result-bj.oss-cn-beijing.aliyuncs.com"
+SH = "https://dashscope-result-sh.oss-cn-shanghai.aliyuncs.com"
+SZ = "https://dashscope-result-sz.oss-cn-shenzhen.aliyuncs.com"
+TIMEOUT = (
+    "An internal timeout error has occured during execution, please try again later or contact "
+    "service support."
+)
+
+
+def read(text: str) -> dict[str, Json]:
+    body = parse(text)
+    assert body is not None
+    return body
+
+
+def answered(text: str, *, synchronous: bool = False) -> TaskAnswer:
+    return task_answer(read(text), synchronous=synchronous)
+
+
+# --- the contract's samples ------------------------------------------------------------------------
+
+
+def test_created_2_1() -> None:
+    body = read(
+        '{"output":{"task_status":"PENDING","task_id":"0b1e6f0c-0000-4000-8000-000000000001"},'
+        '"request_id":"7d0c…"}'
+    )
+    assert created_task(body) == "0b1e6f0c-0000-4000-8000-000000000001"
+    assert failure_in(body) is None
+    answer = task_answer(body)
+    assert (answer.status, answer.terminal, answer.images) == ("PENDING", False, ())
+
+
+def test_refused_2_1() -> None:
+    body = read(
+        '{"code":"InvalidApiKey","message":"Invalid API-key provided.","request_id":"fb53…"}'
+    )
+    assert created_task(body) is None
+    assert failure_in(body) == Failure(
+        code="InvalidApiKey", message="Invalid API-key provided.", request_id="fb53…"
+    )
+
+
+def test_expired_2_4() -> None:
+    answer = answered('{"request_id":"a1","output":{"task_id":"86ec","task_status":"UNKNOWN"}}')
+    assert answer == TaskAnswer("UNKNOWN", request_id="a1")
+    assert answer.terminal
+
+
+def test_wanx_succeeded_3_2() -> None:
+    answer = answered(
+        '{"request_id":"eeef…","output":{"task_id":"a425…","task_status":"SUCCEEDED",'
+        '"submit_time":"2026-02-21 17:56:31.786","scheduled_time":"2026-02-21 17:56:31.821",'
+        '"end_time":"2026-02-21 17:56:42.530",'
+        f'"results":[{{"url":"{SH}/a.png?Expires=1"}}],'
+        '"task_metrics":{"TOTAL":1,"SUCCEEDED":1,"FAILED":0}},"usage":{"image_count":1}}'
+    )
+    assert answer == TaskAnswer(
+        "SUCCEEDED",
+        request_id="eeef…",
+        images=(f"{SH}/a.png?Expires=1",),
+        usage={"image_count": 1},
+    )
+    assert answer.terminal
+    assert answer.billed_images == 1
+
+
+def test_qwen_succeeded_3_3() -> None:
+    answer = answered(
+        '{"output":{"choices":[{"finish_reason":"stop","message":{"role":"assistant","content":['
+        f'{{"image":"{SZ}/1.png?Expires=1"}},{{"image":"{SZ}/2.png?Expires=1"}}]}}}}]}},'
+        '"usage":{"image_count":2,"width":1024,"height":1536},"request_id":"bf37…"}',
+        synchronous=True,
+    )
+    assert answer == TaskAnswer(
+        "SUCCEEDED",
+        request_id="bf37…",
+        images=(f"{SZ}/1.png?Expires=1", f"{SZ}/2.png?Expires=1"),
+        usage={"image_count": 2, "width": 1024, "height": 1536},
+    )
+
+
+def test_wan_2_5_succeeded_with_a_rewritten_prompt_3_4() -> None:
+    answer = answered(
+        '{"request_id":"d1f2…","output":{"task_id":"7f48…","task_status":"SUCCEEDED",'
+        '"submit_time":"2026-03-01 22:14:10.800","scheduled_time":"2026-03-01 22:14:10.825",'
+        '"end_time":"2026-03-01 22:15:23.456",'
+        f'"results":[{{"url":"{SH}/x.png?Expires=1",'
+        '"orig_prompt":"replace the mug with a teapot",'
+        '"actual_prompt":"Replace the white mug on the wooden table by …"}],'
+        '"task_metrics":{"TOTAL":1,"SUCCEEDED":1,"FAILED":0}},"usage":{"image_count":1}}'
+    )
+    assert answer.images == (f"{SH}/x.png?Expires=1",)
+    assert answer.rewritten_prompts == ("Replace the white mug on the wooden table by …",)
+    assert answer.image_failures == ()
+
+
+def test_wan_2_6_gives_each_image_as_its_own_choice_3_5() -> None:
+    answer = answered(
+        '{"request_id":"43d9…","output":{"task_id":"858c…","task_status":"SUCCEEDED",'
+        '"finished":true,"submit_time":"2025-12-16 04:21:02.275",'
+        '"scheduled_time":"2025-12-16 04:21:02.304","end_time":"2025-12-16 04:24:46.658",'
+        '"choices":[{"finish_reason":"stop","message":{"role":"assistant","content":'
+        f'[{{"type":"image","image":"{BJ}/1.png?Expires=1"}}]}}}},'
+        '{"finish_reason":"stop","message":{"role":"assistant","content":'
+        f'[{{"type":"image","image":"{BJ}/2.png?Expires=1"}}]}}}}]}},'
+        '"usage":{"size":"1376*768","image_count":2,"input_tokens":0,"output_tokens":0,'
+        '"total_tokens":0}}'
+    )
+    assert answer.images == (f"{BJ}/1.png?Expires=1", f"{BJ}/2.png?Expires=1")
+    assert answer.billed_images == 2
+
+
+def test_interleaved_texts_and_images_keep_their_order_3_5() -> None:
+    answer = answered(
+        '{"request_id":"997a…","output":{"task_id":"5c67…","task_status":"SUCCEEDED",'
+        '"finished":true,"choices":[{"finish_reason":"stop","message":{"role":"assistant",'
+        '"content":[{"type":"text","text":"First, loosen the soil …"},'
+        f'{{"type":"image","image":"{SH}/1.png?Expires=1"}},{{"type":"text","text":"Then …"}},'
+        f'{{"type":"image","image":"{SH}/2.png?Expires=1"}}]}}}}]}},'
+        '"usage":{"size":"1280*1280","image_count":2,"input_tokens":29,"output_tokens":477,'
+        '"total_tokens":506}}'
+    )
+    assert answer.texts == ("First, loosen the soil …", "Then …")
+    assert answer.images == (f"{SH}/1.png?Expires=1", f"{SH}/2.png?Expires=1")
+
+
+WAN_27 = (
+    '{"request_id":"810f…","output":{"task_id":"a81e…","task_status":"SUCCEEDED","finished":true,'
+    '"submit_time":"2026-03-26 17:16:01.663","scheduled_time":"2026-03-26 17:16:01.716",'
+    '"end_time":"2026-03-26 17:16:22.961",'
+    '"choices":[{"finish_reason":"stop","message":{"role":"assistant","content":['
+    f'{{"type":"image","image":"{BJ}/x.png?Expires=1"}}]}}}}]}},'
+    '"usage":{"image_count":1,"size":"2976*1408","input_tokens":11015,"output_tokens":2,'
+    '"total_tokens":11017}}'
+)
+
+
+def test_wan_2_7_succeeded_3_6() -> None:
+    assert answered(WAN_27) == TaskAnswer(
+        "SUCCEEDED",
+        request_id="810f…",
+        images=(f"{BJ}/x.png?Expires=1",),
+        usage={
+            "image_count": 1,
+            "size": "2976*1408",
+            "input_tokens": 11015,
+            "output_tokens": 2,
+            "total_tokens": 11017,
+        },
+    )
+
+
+def test_wan_2_7_called_synchronously_lacks_the_task_fields_only_3_6() -> None:
+    body: Any = json.loads(WAN_27)
+    for name in ("task_id", "task_status", "submit_time", "scheduled_time", "end_time"):
+        del body["output"][name]
+    assert task_answer(body, synchronous=True) == answered(WAN_27)
+
+
+def test_a_sequence_is_one_choice_with_four_images_3_6() -> None:
+    items = ",".join(f'{{"type":"image","image":"{BJ}/{n}.png"}}' for n in range(4))
+    answer = answered(
+        '{"output":{"task_status":"SUCCEEDED","choices":[{"message":{"content":['
+        + items
+        + ']}}]},"usage":{"image_count":4,"size":"2048*2048","input_tokens":720,'
+        '"output_tokens":11,"total_tokens":731}}'
+    )
+    assert answer.images == tuple(f"{BJ}/{n}.png" for n in range(4))
+    assert answer.billed_images == 4
+
+
+def test_some_images_failed_4_3() -> None:
+    answer = answered(
+        '{"request_id":"85ea…","output":{"task_id":"86ec…","task_status":"SUCCEEDED",'
+        f'"results":[{{"url":"{BJ}/123/a1.png"}},'
+        f'{{"code":"InternalError.Timeout","message":"{TIMEOUT}"}}],'
+        '"task_metrics":{"TOTAL":2,"SUCCEEDED":1,"FAILED":1}},"usage":{"image_count":1}}'
+    )
+    assert answer.status == "SUCCEEDED"
+    assert answer.images == (f"{BJ}/123/a1.png",)
+    assert answer.image_failures == (Failure(code="InternalError.Timeout", message=TIMEOUT),)
+    assert answer.failure is None
+    assert answer.billed_images == 1
+
+
+def test_failed_with_the_error_inside_the_output_4_4() -> None:
+    answer = answered(
+        '{"request_id":"e5d7…","output":{"task_id":"86ec…","task_status":"FAILED",'
+        '"code":"InvalidParameter","message":"Field required: input.prompt",'
+        '"task_metrics":{"TOTAL":4,"SUCCEEDED":0,"FAILED":4}}}'
+    )
+    assert answer.status == "FAILED"
+    assert answer.failure == Failure(
+        code="InvalidParameter", message="Field required: input.prompt", request_id="e5d7…"
+    )
+    assert answer.images == ()
+    assert answer.usage is None
+    assert answer.billed_images == 0
+
+
+def test_failed_with_the_error_at_the_top_4_4() -> None:
+    answer = answered(
+        '{"request_id":"a4d7…","code":"InvalidParameter",'
+        '"message":"num_images_per_prompt must be 1"}'
+    )
+    assert answer.status == "FAILED"
+    assert answer.terminal
+    assert answer.failure == Failure(
+        code="InvalidParameter", message="num_images_per_prompt must be 1", request_id="a4d7…"
+    )
+
+
+def test_the_error_inside_the_output_is_read_before_the_one_at_the_top() -> None:
+    failure = failure_in(
+        read('{"code":"Outer","message":"o","output":{"code":"Inner","message":"i"}}')
+    )
+    assert failure == Failure(code="Inner", message="i")
+
+
+def test_what_the_sdk_stores_is_read_too_4_7() -> None:
+    answer = answered(
+        '{"status_code":200,"request_id":"r","code":null,"message":"","output":{"task_id":"t",'
+        '"task_status":"FAILED","code":"DataInspectionFailed","message":"m","results":[],'
+        '"choices":null},"usage":null}'
+    )
+    assert answer.status == "FAILED"
+    assert answer.failure == Failure(code="DataInspectionFailed", message="m", request_id="r")
+
+
+# --- states ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "terminal"),
+    [
+        ("PENDING", False),
+        ("RUNNING", False),
+        ("SUCCEEDED", True),
+        ("FAILED", True),
+        ("CANCELED", True),
+        ("UNKNOWN", True),
+        ("SUSPENDED", False),
+        ("CANCELLED", False),
+        ("succeeded", False),
+        ("A_STATE_NEVER_SEEN", False),
+    ],
+)
+def test_only_the_four_documented_ends_are_terminal(status: str, terminal: bool) -> None:
+    answer = task_answer({"output": {"task_status": status}})
+    assert answer.status == status
+    assert answer.terminal is terminal
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", '{"output":{}}', '{"output":null}', '{"output":[]}', '{"output":{"task_status":7}}',
+     '{"request_id":"r"}'],
+)  # fmt: skip
+def test_an_answer_without_a_state_and_without_an_error_ends_nothing(text: str) -> None:
+    answer = answered(text)
+    assert not answer.terminal
+    assert answer.failure is None
+
+
+def test_a_synchronous_answer_without_an_image_is_a_failure() -> None:
+    assert answered('{"output":{"choices":[]}}', synchronous=True).status == "FAILED"
+    assert answered("{}", synchronous=True).status == "FAILED"
+
+
+# --- odd shapes ------------------------------------------------------------------------------------
+
+
+def test_images_are_taken_whatever_type_says() -> None:
+    answer = answered(
+        '{"output":{"task_status":"SUCCEEDED","choices":[{"message":{"content":['
+        '{"type":"text","image":"https://a"},{"type":"hologram","text":"t"},{"image":"","text":"u"},'
+        '{"image":null},{"video":"https://b"},"loose",null,7,[]]}}]}}'
+    )
+    assert answer.images == ("https://a",)
+    assert answer.texts == ("t", "u")
+
+
+def test_both_protocols_in_one_answer_are_both_read() -> None:
+    answer = answered(
+        '{"output":{"task_status":"SUCCEEDED","results":[{"url":"https://b"}],'
+        '"choices":[{"message":{"content":[{"image":"https://a"}]}}]}}'
+    )
+    assert answer.images == ("https://a", "https://b")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        '{"choices":{}}',
+        '{"choices":[null,7,"x",[],{},{"message":null},{"message":[]},{"message":{}}]}',
+        '{"choices":[{"message":{"content":"a text"}}]}',
+        '{"results":{"url":"https://a"}}',
+        '{"results":[null,7,"https://a",[],{},{"url":""},{"url":7},{"code":""},{"code":null}]}',
+    ],
+)
+def test_what_has_another_shape_reads_as_absent(output: str) -> None:
+    answer = answered(f'{{"output":{output}}}')
+    assert (answer.images, answer.texts, answer.image_failures) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("usage", "billed"),
+    [
+        ('{"image_count":3}', 3),
+        ('{"image_count":0}', 0),
+        ('{"image_count":"3"}', 1),
+        ('{"image_count":true}', 1),
+        ('{"image_count":-1}', 1),
+        ('{"image_count":1.5}', 1),
+        ("{}", 1),
+        ("null", 1),
+        ("[]", 1),
+        ("7", 1),
+    ],
+)
+def test_the_bill_is_what_the_provider_counts_or_else_the_images_it_gave(
+    usage: str, billed: int
+) -> None:
+    answer = answered(
+        '{"output":{"task_status":"SUCCEEDED","results":[{"url":"https://a"}]},'
+        f'"usage":{usage}}}'
+    )
+    assert answer.billed_images == billed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "<html><body><h1>502 Bad Gateway</h1></body></html>",
+        '{"output":{"task_status":"SUCC',
+        "[]",
+        "null",
+        '"SUCCEEDED"',
+        "7",
+        "upstream connect error",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"n":1' + "0" * 5000 + "}",
+        '\ufeff{"a":1}',
+    ],
+)
+def test_what_is_no_json_object_is_nothing(text: str) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", '{"output":{}}', '{"output":{"task_id":""}}', '{"output":{"task_id":7}}',
+     '{"task_id":"x"}', '{"output":null}', '{"code":"X","output":"x"}'],
+)  # fmt: skip
+def test_without_a_task_id_in_the_output_no_task_is_known(text: str) -> None:
+    assert created_task(read(text)) is None
+
+
+@pytest.mark.parametrize("text", ["{}", '{"code":""}', '{"code":null,"output":{"code":7}}'])
+def test_without_a_code_there_is_no_failure(text: str) -> None:
+    assert failure_in(read(text)) is None
+
+
+def test_a_failure_without_words_has_an_empty_message() -> None:
+    assert failure_in({"code": "X", "message": None, "request_id": 7}) == Failure(
+        code="X", message=""
+    )
+
+
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["output", "choices", "message", "content", "image", "text", "results", "url",
+                 "code", "actual_prompt", "task_status", "task_id", "usage", "image_count"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=15,
+)  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    body=st.dictionaries(
+        st.sampled_from(["output", "usage", "code", "message", "request_id", "extra"]), JSON_VALUES
+    ),
+    synchronous=st.booleans(),
+)
+@example(body={"code": "\ud800", "message": "\udfff"}, synchronous=False)
+def test_any_json_object_is_read_without_surprise(body: dict[str, Json], synchronous: bool) -> None:
+    answer = task_answer(body, synchronous=synchronous)
+    assert answer.status
+    assert all(answer.images)
+    assert answer.billed_images >= 0
+    assert created_task(body) is None or isinstance(created_task(body), str)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=200))
+def test_any_text_is_an_object_or_nothing(text: str) -> None:
+    assert parse(text) is None or isinstance(parse(text), dict)
