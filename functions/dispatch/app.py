@@ -14,12 +14,12 @@ from retouch.steps.dispatch import dispatch
 runtime = Runtime()
 
 
+@event_parser(model=KickBatch)
 @metrics.log_metrics
 @logger.inject_lambda_context
-@event_parser(model=KickBatch)
 def handler(event: KickBatch, context: LambdaContext) -> PartialItemFailureResponse:
     deadline = runtime.clock.now() + context.get_remaining_time_in_millis() / 1000
-    failed = []
+    failed = event.unreadable()
     for lane, messages in event.by_lane().items():
         try:
             admitted = dispatch(runtime, lane, deadline)
@@ -29,4 +29,5 @@ def handler(event: KickBatch, context: LambdaContext) -> PartialItemFailureRespo
             continue
         logger.info("lane served", extra={"lane": lane, "admitted": admitted})
         metrics.add_metric(name="JobsAdmitted", unit=MetricUnit.Count, value=admitted)
+    metrics.add_metric(name="KicksFailed", unit=MetricUnit.Count, value=len(failed))
     return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}

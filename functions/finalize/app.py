@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.parser import event_parser
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -13,10 +14,11 @@ from retouch.steps.finalize import finalize
 runtime = Runtime()
 
 
+@event_parser(model=Turn)
 @metrics.log_metrics
 @logger.inject_lambda_context
-@event_parser(model=Turn)
 def handler(event: Turn, context: LambdaContext) -> dict[str, Json]:
     answer = finalize(runtime, event.job_id, event.fence)
     logger.info("finalize", extra=answer)
+    metrics.add_metric(name=f"Job-{answer['status']}", unit=MetricUnit.Count, value=1)
     return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aws_lambda_powertools.utilities.parser import event_parser
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from retouch.aws.runtime import Runtime, logger, metrics
+from retouch.aws.runtime import Runtime, logger
 from retouch.events import Turn
 from retouch.registry import Json
 from retouch.steps.generate import generate
@@ -13,9 +13,8 @@ from retouch.steps.generate import generate
 runtime = Runtime()
 
 
-@metrics.log_metrics
-@logger.inject_lambda_context
 @event_parser(model=Turn)
+@logger.inject_lambda_context
 def handler(event: Turn, context: LambdaContext) -> dict[str, Json]:
     answer = generate(runtime, event.job_id, event.fence)
     logger.info("generate", extra=answer)

@@ -19,9 +19,11 @@ def handler(event: dict[str, Json], context: LambdaContext) -> dict[str, Json]:
     turn = ExecutionEnded.turn_in(event)
     if turn is not None:
         remedy = execution_ended(runtime, turn.job_id, turn.fence)
+        metrics.add_metric(name="ExecutionsEndedEarly", unit=MetricUnit.Count, value=1)
         logger.info("execution ended early", extra={"job_id": turn.job_id, "remedy": remedy})
         return {"job_id": turn.job_id, "remedy": remedy}
     done = reconcile(runtime)
+    metrics.add_metric(name="Rounds", unit=MetricUnit.Count, value=1)
     for name, count in done.items():
         metrics.add_metric(name=f"Reconcile-{name}", unit=MetricUnit.Count, value=count)
     logger.info("reconciled", extra={"done": dict(done)})

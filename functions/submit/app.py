@@ -24,10 +24,13 @@ def _upload(record: SQSRecord) -> None:
     dropped = ObjectCreated.model_validate_json(record.body)
     jobs = submit(runtime, dropped.detail.object.key)
     logger.info("object seen", extra={"jobs": jobs})
-    metrics.add_metric(name="ObjectsSeen", unit=MetricUnit.Count, value=1)
 
 
 @metrics.log_metrics
 @logger.inject_lambda_context
 def handler(event: dict[str, object], context: LambdaContext) -> PartialItemFailureResponse:
-    return process_partial_response(event, _upload, processor, context)
+    answer = process_partial_response(event, _upload, processor, context)
+    failed = len(answer["batchItemFailures"])
+    metrics.add_metric(name="ObjectsSeen", unit=MetricUnit.Count, value=len(processor.records))
+    metrics.add_metric(name="ObjectsFailed", unit=MetricUnit.Count, value=failed)
+    return answer

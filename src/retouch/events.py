@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, Json
+from pydantic import BaseModel, Field, Json, ValidationError
 
 from retouch.registry import Json as JsonValue
 
@@ -32,7 +32,15 @@ class Kick(BaseModel):
 
 class _KickRecord(BaseModel):
     message_id: str = Field(alias="messageId")
-    body: Json[Kick]
+    body: str
+
+    @property
+    def lane(self) -> str | None:
+        """The lane it kicks, or None if it is no kick."""
+        try:
+            return Kick.model_validate_json(self.body).lane
+        except ValidationError:
+            return None
 
 
 class KickBatch(BaseModel):
@@ -44,8 +52,13 @@ class KickBatch(BaseModel):
         """The message ids of each lane: however many kicks, a lane is served once."""
         lanes: dict[str, list[str]] = {}
         for record in self.records:
-            lanes.setdefault(record.body.lane, []).append(record.message_id)
+            if record.lane is not None:
+                lanes.setdefault(record.lane, []).append(record.message_id)
         return lanes
+
+    def unreadable(self) -> list[str]:
+        """The ids of messages that are no kicks; they must not hold the others up."""
+        return [record.message_id for record in self.records if record.lane is None]
 
 
 class Turn(BaseModel):

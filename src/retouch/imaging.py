@@ -142,12 +142,15 @@ def check_image(
     return problems, notes
 
 
-def check_mask(data: bytes, name: str, base: ImageFacts) -> list[Problem]:
-    """The problems of a mask that is within its model's limits: its size, and its two colours."""
+def check_mask(data: bytes, name: str, base: ImageFacts | None) -> list[Problem]:
+    """The problems of a mask that is within its model's limits: its size, and its two colours.
+
+    `base` is None where the image is passed on by URL; then only the colours can be checked.
+    """
     try:
         facts = look(data)
         size = (facts.width, facts.height)
-        if size != (base.width, base.height):
+        if base is not None and size != (base.width, base.height):
             said = (
                 f'"{name}" is {size[0]}×{size[1]} pixels; it must have its image\'s size, '
                 f"{base.width}×{base.height}"

@@ -32,6 +32,8 @@ SYNC_LEASE_SECONDS: Final = 480.0
 """Longer than `generate` can live (360 s) and its retry may be delayed."""
 THROTTLE_BASE_SECONDS: Final = 1.0
 THROTTLE_MOST_SECONDS: Final = 60.0
+NARROW_SECONDS: Final = 1800.0
+"""How long a lane keeps to the bare quota after a refusal beyond it."""
 PAUSE_SECONDS: Final = 60.0
 """How long a lane waits before it probes an account that the provider refused."""
 
@@ -204,6 +206,8 @@ class Lane(_Stored):
     """When the latest create call was sent, or later: when its answer came."""
     throttles: int = 0
     """Refusals for pace in a row."""
+    narrow_until: float = 0.0
+    """Until then the provider is taken at its word that it does not queue beyond its quota."""
     paused_until: float | None = None
     paused_by: Failure | None = None
 
@@ -276,16 +280,18 @@ Writes = tuple[Write, ...]
 
 @dataclass(frozen=True)
 class Pace:
-    """A lane's limits: tasks in flight, and seconds between two creates."""
+    """A lane's limits: tasks in flight, without and with the margin, and seconds between creates."""
 
+    quota: int
     window: int
     interval: float
 
     @classmethod
     def of(cls, quota: Quota, *, margin: int, sync_window: int) -> Pace:
         """From a model's quota; `margin` widens the window (architecture 3)."""
-        window = sync_window if quota.running is None else quota.running + margin
-        return cls(window, quota.interval)
+        if quota.running is None:
+            return cls(sync_window, sync_window, quota.interval)
+        return cls(quota.running, quota.running + margin, quota.interval)
 
 
 def lane_id(region: str, model: str) -> str:
@@ -349,7 +355,8 @@ def admit(lane: Lane, job: Job, mode: Mode, pace: Pace, now: float) -> Admit | I
     """
     if lane.paused_until is not None and now < lane.paused_until:
         return Idle("paused")
-    if len(lane.slots) >= pace.window:
+    window = pace.quota if now < lane.narrow_until else pace.window
+    if len(lane.slots) >= window:
         return Idle("window full")
     start_at = max(now, lane.next_create_at)
     fence = lane.fence + 1
@@ -416,20 +423,25 @@ def requeue(
     lane: Lane,
     now: float,
     *,
-    throttled: bool = False,
+    throttled_from: Pace | None = None,
     paused_by: Failure | None = None,
 ) -> tuple[Job, Writes]:
     """Put a job back where it was in the backlog, after a refusal that made nothing.
 
-    `throttled` slows the lane down; `paused_by` stops it for a while because the account is at fault.
+    `throttled_from`, the lane's pace, slows it down, and takes its margin away if it was in use;
+    `paused_by` stops it for a while because the account is at fault.
     """
     queued = _touch(job, now, status=Status.QUEUED, start_at=None, intent_at=None)
     update: dict[str, object] = {}
-    if throttled:
-        backoff = min(THROTTLE_BASE_SECONDS * 2**lane.throttles, THROTTLE_MOST_SECONDS)
-        update = {"throttles": lane.throttles + 1, "next_create_at": now + backoff}
+    if job.intent_at is not None:
+        update["last_sent_at"] = max(lane.last_sent_at, now)
+    if throttled_from is not None:
+        backoff = min(THROTTLE_BASE_SECONDS * 2 ** min(lane.throttles, 10), THROTTLE_MOST_SECONDS)
+        update |= {"throttles": lane.throttles + 1, "next_create_at": now + backoff}
+        if len(lane.slots) > throttled_from.quota:
+            update["narrow_until"] = now + NARROW_SECONDS
     if paused_by is not None:
-        update = {"paused_until": now + PAUSE_SECONDS, "paused_by": paused_by}
+        update |= {"paused_until": now + PAUSE_SECONDS, "paused_by": paused_by}
     freed = _put_lane(lane, slots=_without(lane, job), **update)
     assert job.lane is not None  # noqa: S101  an admitted job has both
     assert job.queue_key is not None  # noqa: S101

@@ -65,12 +65,12 @@ class Store(Protocol):
         """The latest version of the job that is known to be published."""
         ...
 
-    def unpublished(self, before: float) -> Sequence[str]:
-        """Ids of jobs whose latest change, made before that time, is not known to be published."""
+    def unpublished(self, before: float) -> Sequence[tuple[str, int]]:
+        """Changes, as job id and version, made before that time and not known to be published."""
         ...
 
-    def mark_published(self, job_id: str, version: int) -> bool:
-        """Note that this version is published; False if the job has moved on meanwhile."""
+    def mark_published(self, job_id: str, version: int) -> None:
+        """Note that this change is published; also where the job has moved on meanwhile."""
         ...
 
     def await_images(self, sidecar: str, keys: Iterable[str]) -> None:
@@ -114,8 +114,8 @@ class Inbox(Protocol):
         """The bytes of a version, or None if it is gone."""
         ...
 
-    def keys(self, prefix: str, limit: int) -> Sequence[str]:
-        """The first keys that begin with `prefix`."""
+    def keys(self, prefix: str) -> Sequence[str]:
+        """The keys that begin with `prefix`."""
         ...
 
     def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:

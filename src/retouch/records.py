@@ -14,7 +14,6 @@ from retouch import keys
 from retouch.jobs import Cost, Finding, Job, Output, Source, Status, iso
 from retouch.ports import App
 from retouch.registry import MODELS, Json
-from retouch.retrying import deciding
 from retouch.settings import Price
 
 EVENT_SOURCE: Final = "retouch"
@@ -136,6 +135,14 @@ def announcement(job: Job, *, stack: str, inbox: str, outbox: str) -> dict[str, 
     }
 
 
+def place_of(app: App, job: Job) -> str:
+    """The outbox folder that a job writes into: its own, or once a newer version of the same sidecar
+    has taken that over, one below it named after the job.
+    """
+    latest = app.store.latest_job_of(job.sidecar)
+    return job.folder if latest in (None, job.job_id) else f"{job.folder}/{job.job_id}"
+
+
 def publish(app: App, job: Job) -> None:
     """Tell the world of the change that made `job` what it is.
 
@@ -149,7 +156,19 @@ def publish(app: App, job: Job) -> None:
     app.notices.event(EVENT_TYPE, detail)
     if job.status.settled:
         app.notices.notify(_subject(job), detail, _attributes(job))
-    deciding(app.clock, lambda: app.store.mark_published(job.job_id, job.version))
+    app.store.mark_published(job.job_id, job.version)
+
+
+def retell(app: App, job_id: str, version: int) -> None:
+    """Make up for a publisher that died: tell of a change, or where the job has moved on since, at
+    least make sure that no older `job.json` of its writing stays.
+    """
+    job = app.store.job(job_id)
+    if job is not None and job.version == version:
+        publish(app, job)
+        return
+    _write_record(app, job_id)
+    app.store.mark_published(job_id, version)
 
 
 def _write_record(app: App, job_id: str) -> None:
@@ -157,7 +176,7 @@ def _write_record(app: App, job_id: str) -> None:
     written = 0
     while (job := app.store.job(job_id)) is not None and job.version != written:
         body = json.dumps(record(job), ensure_ascii=False, indent=2).encode("utf-8")
-        app.outbox.put(keys.record_key(job.folder), body, "application/json; charset=utf-8")
+        app.outbox.put(keys.record_key(place_of(app, job)), body, "application/json; charset=utf-8")
         written = job.version
 
 

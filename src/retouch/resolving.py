@@ -32,6 +32,19 @@ class Plan:
     """Set where the sidecar is named after an image that is not there: `shoes/red.*`."""
 
 
+@dataclass(frozen=True)
+class Outranked:
+    """A sidecar whose image is described by another one, which goes first."""
+
+    image: str
+    winner: str
+
+    @property
+    def problem(self) -> Problem:
+        """In words."""
+        return Problem("", f"{self.image} is described by {self.winner}, which goes first")
+
+
 @dataclass
 class Resolution:
     """What became of a plan: problems, or missing keys, or the sources of a complete job."""
@@ -43,8 +56,8 @@ class Resolution:
     warnings: list[Problem] = field(default_factory=list)
 
 
-def plan(inbox: Inbox, dropped: Stored, region: str | None) -> Plan | list[Problem]:
-    """What a version of a sidecar asks for, or its problems."""
+def plan(inbox: Inbox, dropped: Stored, region: str | None) -> Plan | list[Problem] | Outranked:
+    """What a version of a sidecar asks for, or why it will not do."""
     if dropped.size > sidecar.MAX_BYTES:
         said = f"a sidecar has at most {sidecar.MAX_BYTES} bytes, this one has {dropped.size}"
         return [Problem("", said)]
@@ -58,7 +71,7 @@ def plan(inbox: Inbox, dropped: Stored, region: str | None) -> Plan | list[Probl
     if isinstance(order, list):
         return order
     names = order.images if order.images is not None else _named_after(inbox, dropped.key)
-    if isinstance(names, list):
+    if not isinstance(names, tuple):
         return names
     needed = [name for name in (*names, order.mask) if name and not sidecar.is_url(name)]
     return Plan(
@@ -71,7 +84,7 @@ def plan(inbox: Inbox, dropped: Stored, region: str | None) -> Plan | list[Probl
     )
 
 
-def _named_after(inbox: Inbox, key: str) -> tuple[str, ...] | list[Problem]:
+def _named_after(inbox: Inbox, key: str) -> tuple[str, ...] | list[Problem] | Outranked:
     """The image that a sidecar is named after: one, none yet, or the problem with it."""
     named = keys.image_named_by(key)
     if named is not None:
@@ -79,14 +92,14 @@ def _named_after(inbox: Inbox, key: str) -> tuple[str, ...] | list[Problem]:
     prefix = keys.image_prefix(key)
     found = [
         candidate
-        for candidate in inbox.keys(prefix, 50)
+        for candidate in inbox.keys(prefix)
         if keys.is_image_name(candidate) and keys.stem(candidate) == prefix[:-1]
     ]
     if len(found) > 1:
         said = f"is missing, and the sidecar's name could mean {' or '.join(found)}; name one"
         return [Problem("images", said)]
     if found and (winner := inbox.head(f"{found[0]}.json")) is not None:
-        return [Problem("", f"{found[0]} is described by {winner.key}, which goes first")]
+        return Outranked(found[0], winner.key)
     return tuple(f"/{candidate}" for candidate in found)
 
 
@@ -126,7 +139,7 @@ class _Examination:
             source, _, data = self._examine(order.mask, "mask")
             self.found.mask = source
             base = facts[0] if facts else None
-            if data is not None and source is not None and base is not None:
+            if data is not None and source is not None:
                 self.found.problems += imaging.check_mask(data, source.key, base)
         return self.found
 

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import pytest
 
-from retouch.errors import Conflict
 from retouch.jobs import Cost, Failure, Finding, Job, Output, Source, Status
 from retouch.ports import App
 from retouch.records import EVENT_SOURCE, EVENT_TYPE, announcement, cost_of, publish, record
@@ -262,20 +261,18 @@ class Store:
     """A job that may move on while it is being published: each look sees the next of `jobs`."""
 
     jobs: list[Job]
-    conflicts: int = 0
     marked: list[int] = field(default_factory=list)
 
     def job(self, job_id: str) -> Job | None:
         assert job_id == DONE.job_id
         return self.jobs.pop(0) if len(self.jobs) > 1 else self.jobs[0]
 
-    def mark_published(self, job_id: str, version: int) -> bool:
+    def latest_job_of(self, sidecar: str) -> str | None:
+        return self.jobs[0].job_id
+
+    def mark_published(self, job_id: str, version: int) -> None:
         assert job_id == DONE.job_id
-        if self.conflicts:
-            self.conflicts -= 1
-            raise Conflict("somebody wrote")
         self.marked.append(version)
-        return self.jobs[0].version == version
 
 
 @dataclass
@@ -312,8 +309,8 @@ class Clock:
 class World:
     """The four ports that publishing touches."""
 
-    def __init__(self, *jobs: Job, conflicts: int = 0):
-        self.store = Store(list(jobs), conflicts)
+    def __init__(self, *jobs: Job):
+        self.store = Store(list(jobs))
         self.outbox = Outbox()
         self.notices = Notices()
         self.clock = Clock()
@@ -382,15 +379,6 @@ def test_a_job_that_moves_on_while_it_is_written_ends_with_its_latest_record() -
     world = World(RUNNING, DONE)
     world.publish(RUNNING)
     assert [body["status"] for _, body, _ in world.outbox.written] == ["RUNNING", "PARTIAL"]
-
-
-def test_a_conflict_while_noting_it_is_no_reason_to_tell_again() -> None:
-    world = World(DONE, conflicts=3)
-    world.publish(DONE)
-    assert world.store.marked == [9]
-    assert len(world.notices.events) == 1
-    assert len(world.notices.notified) == 1
-    assert len(world.clock.slept) == 3
 
 
 @pytest.mark.parametrize(

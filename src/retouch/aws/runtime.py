@@ -116,7 +116,11 @@ class Runtime:
         )
 
     def _api_key(self) -> str:
-        secret: Any = parameters.get_secret(self.settings.api_key_secret, max_age=KEY_CACHE_SECONDS)
+        name = self.settings.api_key_secret
+        try:
+            secret: Any = parameters.get_secret(name, max_age=KEY_CACHE_SECONDS)
+        except parameters.GetParameterError as error:
+            raise SettingsError(f"the API key's secret cannot be read: {error}") from error
         key = str(secret).strip()
         if not key:
             raise SettingsError("the API key's secret is empty; put the provider's key into it")

@@ -55,10 +55,12 @@ class S3Inbox:
                 return None
             raise
 
-    def keys(self, prefix: str, limit: int) -> Sequence[str]:
+    def keys(self, prefix: str) -> Sequence[str]:
         """See `retouch.ports.Inbox.keys`."""
-        answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=limit)
-        return [entry["Key"] for entry in answer.get("Contents", [])]
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=prefix
+        )
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:
         """See `retouch.ports.Inbox.presign`."""

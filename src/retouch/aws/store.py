@@ -10,7 +10,7 @@ beside it as attributes:
     QUEUE#<lane>    <queue key> job_id
     AWAIT#<image>   <sidecar>
     SIDECAR#<key>   LATEST      job_id
-    UNPUBLISHED     <job id>    since
+    UNPUBLISHED     <job>#<ver> since
 
 `commit` is one transaction with a condition on each record's version, so it stores all or nothing and
 never over somebody else's write.
@@ -18,6 +18,7 @@ never over somebody else's write.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     )
 
 _BY_STATUS: Final = "by_status"
+_CONFLICTS: Final = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
+_THROTTLES: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
 
 
 def _s(value: str) -> AttributeValueTypeDef:
@@ -69,7 +72,9 @@ def _conflict(error: ClientError) -> Exception:
         return error
     reasons = error.response.get("CancellationReasons", [])
     codes = {reason.get("Code", "None") for reason in reasons} - {"None"}
-    if codes & {"ThrottlingError", "ProvisionedThroughputExceeded"}:
+    if codes - _CONFLICTS - _THROTTLES:
+        return error  # one that can never hold: trying again would be for ever
+    if codes & _THROTTLES:
         return TryLater("the table is throttled", code="TableThrottled")
     return Conflict(f"a write met another: {', '.join(sorted(codes)) or code}")
 
@@ -111,25 +116,29 @@ class DynamoStore:
 
     def awaiting(self, key: str) -> Sequence[str]:
         """See `retouch.ports.Store.awaiting`."""
-        return [_string(item, "sk") for item in self._partition(f"AWAIT#{key}", 100)]
+        return [_string(item, "sk") for item in self._partition(f"AWAIT#{key}")]
 
-    def unpublished(self, before: float) -> Sequence[str]:
+    def unpublished(self, before: float) -> Sequence[tuple[str, int]]:
         """See `retouch.ports.Store.unpublished`."""
-        return [
-            _string(item, "sk")
-            for item in self._partition("UNPUBLISHED", 1000)
-            if float(item["since"]["N"]) < before
-        ]
+        found = []
+        for item in self._partition("UNPUBLISHED"):
+            if float(item["since"]["N"]) < before:
+                job_id, _, version = _string(item, "sk").partition("#")
+                found.append((job_id, int(version)))
+        return found
 
-    def _partition(self, pk: str, limit: int) -> list[dict[str, AttributeValueTypeDef]]:
-        answer = self._client.query(
+    def _partition(
+        self, pk: str, limit: int | None = None
+    ) -> list[dict[str, AttributeValueTypeDef]]:
+        """The items of a partition, in order; all of them, or the first `limit`."""
+        pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": _s(pk)},
             ConsistentRead=True,
-            Limit=limit,
+            PaginationConfig={} if limit is None else {"MaxItems": limit, "PageSize": limit},
         )
-        return answer["Items"]
+        return [item for page in pages for item in page["Items"]]
 
     def jobs_in(self, status: Status) -> Iterator[Job]:
         """See `retouch.ports.Store.jobs_in`."""
@@ -178,7 +187,11 @@ class DynamoStore:
                         # `published` goes with the item; a new version is unpublished anyway.
                         {"status": _s(job.status), "created_at": _s(iso(job.created_at) or "")},
                     ),
-                    self._put("UNPUBLISHED", job.job_id, {"since": _n(job.updated_at)}),
+                    self._put(
+                        "UNPUBLISHED",
+                        f"{job.job_id}#{job.version}",
+                        {"since": _n(job.updated_at)},
+                    ),
                 ]
             case PutLane(lane):
                 doc = lane.model_dump_json()
@@ -249,35 +262,22 @@ class DynamoStore:
             }
         }
 
-    def mark_published(self, job_id: str, version: int) -> bool:
+    def mark_published(self, job_id: str, version: int) -> None:
         """See `retouch.ports.Store.mark_published`."""
-        try:
-            self._client.transact_write_items(
-                TransactItems=[
-                    {
-                        "Update": {
-                            "TableName": self._table,
-                            "Key": {"pk": _s(f"JOB#{job_id}"), "sk": _s("JOB")},
-                            "UpdateExpression": "SET published = :version",
-                            "ConditionExpression": "#version = :version",
-                            "ExpressionAttributeNames": {"#version": "version"},
-                            "ExpressionAttributeValues": {":version": _n(version)},
-                        }
-                    },
-                    {
-                        "Delete": {
-                            "TableName": self._table,
-                            "Key": {"pk": _s("UNPUBLISHED"), "sk": _s(job_id)},
-                        }
-                    },
-                ]
+        # Where the job has moved on, whoever moved it tells of that.
+        with contextlib.suppress(self._client.exceptions.ConditionalCheckFailedException):
+            self._client.update_item(
+                TableName=self._table,
+                Key={"pk": _s(f"JOB#{job_id}"), "sk": _s("JOB")},
+                UpdateExpression="SET published = :version",
+                ConditionExpression="#version = :version",
+                ExpressionAttributeNames={"#version": "version"},
+                ExpressionAttributeValues={":version": _n(version)},
             )
-        except ClientError as error:
-            raised = _conflict(error)
-            if "ConditionalCheckFailed" in raised.args[0]:
-                return False
-            raise raised from error
-        return True
+        self._client.delete_item(
+            TableName=self._table,
+            Key={"pk": _s("UNPUBLISHED"), "sk": _s(f"{job_id}#{version}")},
+        )
 
     def await_images(self, sidecar: str, keys: Iterable[str]) -> None:
         """See `retouch.ports.Store.await_images`."""

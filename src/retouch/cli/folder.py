@@ -34,12 +34,12 @@ class FolderInbox:
         except FileNotFoundError:
             return None
 
-    def keys(self, prefix: str, limit: int) -> Sequence[str]:
+    def keys(self, prefix: str) -> Sequence[str]:
         """See `retouch.ports.Inbox.keys`."""
         folder, slash, start = prefix.rpartition("/")
         entries = (self._root / folder).iterdir() if (self._root / folder).is_dir() else ()
         names = sorted(p.name for p in entries if p.is_file() and p.name.startswith(start))
-        return [f"{folder}{slash}{name}" for name in names][:limit]
+        return [f"{folder}{slash}{name}" for name in names]
 
     def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:
         """A folder signs nothing."""
@@ -117,7 +117,7 @@ def _check_sidecar(
         return
     planned = plan(inbox, dropped, region)
     if not isinstance(planned, Plan):
-        verdict.problems += planned
+        verdict.problems += planned if isinstance(planned, list) else [planned.problem]
         return
     order = planned.order
     verdict.warnings += order.warnings

@@ -85,8 +85,14 @@ def created_task(body: dict[str, Json]) -> str | None:
     return _text(_object(body.get("output")).get("task_id"))
 
 
-def task_answer(body: dict[str, Json], *, synchronous: bool = False) -> TaskAnswer:
-    """The state and results in the body of a query, or of a synchronous call that succeeded."""
+def task_answer(
+    body: dict[str, Json], *, synchronous: bool = False, refused: bool = False
+) -> TaskAnswer:
+    """The state and results in the body of a query, or of a synchronous call that succeeded.
+
+    `refused` says that the query's HTTP status was a permanent 4xx: then an error at the top of an
+    answer without a state is the task's. With any other status it says nothing about the task.
+    """
     output = _object(body.get("output"))
     images: list[str] = []
     texts: list[str] = []
@@ -114,7 +120,7 @@ def task_answer(body: dict[str, Json], *, synchronous: bool = False) -> TaskAnsw
         if synchronous and (images or texts):
             status = "SUCCEEDED"
         else:
-            status = "FAILED" if failure is not None or synchronous else "MISSING"
+            status = "FAILED" if synchronous or (refused and failure is not None) else "MISSING"
     return TaskAnswer(
         status=status,
         request_id=_text(body.get("request_id")),

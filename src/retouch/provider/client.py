@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -29,6 +30,8 @@ QUERY_SECONDS: Final = 15.0
 SYNC_SECONDS: Final = 310.0
 """The provider cuts a synchronous call at 300 s (contract 3.3)."""
 FETCH_SECONDS: Final = 30.0
+"""Without a byte."""
+FETCH_TOTAL_SECONDS: Final = 120.0
 RESULT_MAX_BYTES: Final = 100 * 1024 * 1024
 # At INFO httpx logs every URL, and a result's URL is signed.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -98,6 +101,7 @@ class DashScope:
         except httpx.RequestError as error:
             raise TryLater(f"the query failed: {type(error).__name__}") from error
         body = parse(_text(response))
+        refused = None
         if response.status_code >= 400:
             refused = self._refusal(response, body, bills=False)
             if not isinstance(refused, ProviderRefused):
@@ -105,7 +109,7 @@ class DashScope:
             # The choices protocol may report a failed task as a permanent 4xx (contract 4.4).
         if body is None:
             raise TryLater(f"the query's answer was not JSON (HTTP {response.status_code})")
-        return task_answer(body)
+        return task_answer(body, refused=refused is not None)
 
     @contextmanager
     def fetch(self, url: str) -> Iterator[Iterator[bytes]]:
@@ -116,6 +120,10 @@ class DashScope:
                 if response.status_code in (403, 404):
                     raise ProviderRefused(
                         "ResultGone", f"the result's URL answered HTTP {response.status_code}"
+                    )
+                if response.is_redirect:
+                    raise ProviderRefused(
+                        "ResultHostNotAllowed", "the result's URL leads elsewhere by a redirect"
                     )
                 if response.status_code != 200:
                     raise TryLater(f"the result's URL answered HTTP {response.status_code}")
@@ -128,8 +136,11 @@ class DashScope:
     def _capped(self, response: httpx.Response) -> Iterator[bytes]:
         total = 0
         promised = response.headers.get("Content-Length")
+        deadline = time.monotonic() + FETCH_TOTAL_SECONDS
         for chunk in response.iter_bytes():
             total += len(chunk)
+            if time.monotonic() > deadline:
+                raise TryLater(f"the download took longer than {FETCH_TOTAL_SECONDS:.0f} s")
             if total > RESULT_MAX_BYTES:
                 raise ProviderRefused(
                     "ResultTooLarge", f"the result has more than {RESULT_MAX_BYTES} bytes"

@@ -10,13 +10,20 @@ from __future__ import annotations
 from typing import Final
 
 from retouch import jobs
-from retouch.errors import AccountRefused, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import AccountRefused, OperatorError, OutcomeUnknown, ProviderRefused, TryLater
 from retouch.jobs import Admit, Failure, Job, Status
 from retouch.ports import App
 from retouch.records import publish
 from retouch.registry import Mode
 from retouch.retrying import deciding
-from retouch.steps.common import execution_input, first_wait, model_of, pace_of
+from retouch.steps.common import (
+    execution_input,
+    first_wait,
+    model_of,
+    pace_of,
+    take_turn,
+    tell_intent,
+)
 from retouch.steps.inputs import request_for
 
 PACING_SLEEP_SECONDS: Final = 2.0
@@ -82,24 +89,17 @@ def _create(app: App, job: Job) -> bool:
     except ProviderRefused as error:
         _end(app, job, Failure(code=error.code, message=error.message))
         return True
-    # Exact pacing: counted from the answer to the call before.
-    app.clock.sleep(jobs.unsent_for(app.store.lane(lane), pace_of(app, lane), app.clock.now()))
-    admitted = job
-
-    def intend() -> Job:
-        intending, decided = jobs.intend(admitted, app.store.lane(lane), app.clock.now())
-        app.store.commit(decided)
-        return intending
-
-    job = deciding(app.clock, intend)
+    intending = take_turn(app, job.job_id, job.fence)
+    if intending is None:
+        return True  # somebody else has taken the job on
+    job = intending
     try:
         task_id, request_id = app.provider.create(request)
     except TryLater:
         requeue(app, job, throttled=True)
         return False
-    except AccountRefused as error:
-        failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
-        requeue(app, job, paused_by=failure)
+    except OperatorError as error:
+        requeue(app, job, paused_by=operator_failure(error))
         return False
     except ProviderRefused as error:
         _end(
@@ -121,8 +121,16 @@ def _create(app: App, job: Job) -> bool:
 
     running = deciding(app.clock, record_task)
     _start(app, running)
+    tell_intent(app, job)
     publish(app, running)
     return True
+
+
+def operator_failure(error: OperatorError) -> Failure:
+    """What an operator must mend, as a record."""
+    if isinstance(error, AccountRefused):
+        return Failure(code=error.code, message=error.message, request_id=error.request_id)
+    return Failure(code=type(error).__name__, message=str(error))
 
 
 def requeue(
@@ -136,13 +144,15 @@ def requeue(
             job,
             app.store.lane(job.lane),
             app.clock.now(),
-            throttled=throttled,
+            throttled_from=pace_of(app, job.lane) if throttled else None,
             paused_by=paused_by,
         )
         app.store.commit(writes)
         return changed
 
-    publish(app, deciding(app.clock, decide))
+    changed = deciding(app.clock, decide)
+    tell_intent(app, job)
+    publish(app, changed)
 
 
 def hold(app: App, job: Job, doubt: str) -> None:
@@ -154,7 +164,9 @@ def hold(app: App, job: Job, doubt: str) -> None:
         app.store.commit(writes)
         return changed
 
-    publish(app, deciding(app.clock, decide))
+    changed = deciding(app.clock, decide)
+    tell_intent(app, job)
+    publish(app, changed)
 
 
 def _end(app: App, job: Job, failure: Failure) -> None:
@@ -166,4 +178,6 @@ def _end(app: App, job: Job, failure: Failure) -> None:
         app.store.commit(writes)
         return changed
 
-    publish(app, deciding(app.clock, decide))
+    changed = deciding(app.clock, decide)
+    tell_intent(app, job)
+    publish(app, changed)

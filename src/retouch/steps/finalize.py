@@ -18,7 +18,7 @@ from retouch.imaging import UnreadableImage
 from retouch.jobs import DropAnswer, Failure, Job, Output, Status
 from retouch.ports import App
 from retouch.provider.answers import TaskAnswer, parse, task_answer
-from retouch.records import cost_of, publish
+from retouch.records import cost_of, place_of, publish
 from retouch.registry import Json
 from retouch.steps.common import model_of
 
@@ -59,16 +59,7 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
     failure = job.failure
     if not copied.outputs:
         status = Status.FAILED
-        if failure is None and job.provider_status == "UNKNOWN":
-            failure = Failure(
-                code="TaskUnknown",
-                message="the provider no longer knows the task; it may have been billed",
-            )
-        failure = (
-            failure
-            or _first(failures)
-            or Failure(code="NoImages", message="the provider reported success but gave no image")
-        )
+        failure = failure or _first(failures) or _unexplained(answer)
     elif failures or fell_short:
         status = Status.PARTIAL
     else:
@@ -76,8 +67,11 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
     billed = answer.billed_images if job.provider_status == "SUCCEEDED" else 0
     price = app.settings.prices.of(app.settings.provider_region, model.name)
     doubt = job.doubt
-    if status is Status.FAILED and (billed or job.provider_status == "UNKNOWN"):
-        doubt = "images may have been billed that could not be fetched"
+    explained = job.provider_status in ("FAILED", "CANCELED") or (
+        not billed and bool(answer.image_failures)
+    )
+    if status is Status.FAILED and not explained:
+        doubt = "images may have been made and billed that could not be fetched"
     closed, writes = jobs.settle(
         job,
         app.clock.now(),
@@ -93,6 +87,20 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
         cost=cost_of(billed, price),
     )
     return closed, (*writes, DropAnswer(job.job_id))
+
+
+def _unexplained(answer: TaskAnswer) -> Failure:
+    """Why there is no image, where nobody said so."""
+    code = f"Task{answer.status.title()}"
+    match answer.status:
+        case "SUCCEEDED":
+            code = "NoImages"
+            message = "the provider gave no image, though it said that the task went well"
+        case "UNKNOWN":
+            message = "the provider no longer knows the task; it may have been billed"
+        case status:
+            message = f"the provider ended the task as {status} and gave no reason"
+    return Failure(code=code, message=message)
 
 
 def _first(failures: tuple[Failure, ...]) -> Failure | None:
@@ -151,7 +159,7 @@ def _store(app: App, job: Job, number: int, chunks: Iterator[bytes]) -> Output:
             size += len(part)
             yield part
 
-    key = keys.result_key(job.folder, number, suffix)
+    key = keys.result_key(place_of(app, job), number, suffix)
     version = app.outbox.put_stream(key, counted(), facts.mime)
     return Output(
         key=key,
@@ -172,7 +180,7 @@ def _write_text(app: App, job: Job, answer: TaskAnswer) -> Output | None:
     if not answer.texts:
         return None
     data = "\n\n".join(answer.texts).encode("utf-8")
-    key = keys.text_key(job.folder)
+    key = keys.text_key(place_of(app, job))
     version = app.outbox.put(key, data, "text/markdown; charset=utf-8")
     return Output(
         key=key, version_id=version, sha256=hashlib.sha256(data).hexdigest(), size=len(data)

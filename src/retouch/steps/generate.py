@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Final
 
 from retouch import jobs
-from retouch.errors import AccountRefused, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import OperatorError, OutcomeUnknown, ProviderRefused, TryLater
 from retouch.jobs import Answer, Failure, Job, Status
 from retouch.ports import App
 from retouch.records import publish
 from retouch.registry import Json
 from retouch.retrying import deciding
-from retouch.steps.common import go_on, pace_of
-from retouch.steps.dispatch import hold, requeue
+from retouch.steps.common import go_on, take_turn, tell_intent
+from retouch.steps.dispatch import hold, operator_failure, requeue
 from retouch.steps.inputs import request_for
 
 ANSWER_KEPT_SECONDS: Final = 48 * 3600
@@ -45,7 +45,7 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
         request = request_for(app, job)
     except ProviderRefused as error:
         return _end(app, job, "FAILED", Failure(code=error.code, message=error.message))
-    intending = deciding(app.clock, lambda: _intend(app, job_id, fence))
+    intending = take_turn(app, job_id, fence)
     if intending is None:
         return go_on(job, "stop")  # another invocation has this admission
     try:
@@ -54,9 +54,8 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
         requeue(app, intending, throttled=True)
         _kick(app, job)
         return go_on(intending, "stop")
-    except AccountRefused as error:
-        failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
-        requeue(app, intending, paused_by=failure)
+    except OperatorError as error:
+        requeue(app, intending, paused_by=operator_failure(error))
         return go_on(intending, "stop")
     except ProviderRefused as error:
         failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
@@ -68,23 +67,6 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
     expires = int(app.clock.now()) + ANSWER_KEPT_SECONDS
     answer = Answer(job_id=job_id, body=body, expires_at=expires)
     return _end(app, intending, "SUCCEEDED", None, answer)
-
-
-def _intend(app: App, job_id: str, fence: int) -> Job | None:
-    """Take the lane's next turn to call; None if the job is no longer this admission's to call."""
-    while True:
-        job = app.store.job(job_id)
-        if job is None or job.fence != fence or job.status is not Status.ADMITTED:
-            return None
-        assert job.lane is not None  # noqa: S101  an admitted job has one
-        lane = app.store.lane(job.lane)
-        now = app.clock.now()
-        turn = jobs.unsent_for(lane, pace_of(app, job.lane), now)
-        if turn <= 0:
-            intending, writes = jobs.intend(job, lane, now)
-            app.store.commit(writes)
-            return intending
-        app.clock.sleep(turn)
 
 
 def _end(
@@ -105,6 +87,7 @@ def _end(
 
     finalizing = deciding(app.clock, decide)
     _kick(app, finalizing)
+    tell_intent(app, job)
     publish(app, finalizing)
     return go_on(finalizing, "finalize")
 

@@ -68,7 +68,10 @@ def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
 
     after = deciding(app.clock, decide)
     if after is None:
-        return go_on(job, "stop")  # somebody else moved the job on
+        # Somebody else moved the job on, perhaps this very query sent twice.
+        current = app.store.job(job_id) or job
+        same = current.fence == fence and current.status is Status.FINALIZING
+        return go_on(current, "finalize" if same else "stop")
     if after.lane is not None:
         app.kicks.kick(after.lane)
     publish(app, after)

@@ -16,7 +16,7 @@ from retouch.errors import Conflict
 from retouch.jobs import Finding, Job, Status, enter, lane_id, settle, wait_for
 from retouch.ports import App, Stored
 from retouch.records import publish
-from retouch.resolving import look_for, plan
+from retouch.resolving import Outranked, look_for, plan
 from retouch.sidecar import Problem
 
 
@@ -102,6 +102,10 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
     planned = plan(app.inbox, dropped, region)
     if isinstance(planned, list):
         return _reject(app, job, planned)
+    if isinstance(planned, Outranked):
+        # The folder is the winner's, and so is the record in it.
+        aside = job.model_copy(update={"folder": f"{job.folder}/{job.job_id}"})
+        return _reject(app, aside, [planned.problem])
     order = planned.order
     job = job.model_copy(
         update={
@@ -120,9 +124,10 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
     found = look_for(app.inbox, job.sidecar, planned, app.settings.input_delivery)
     if found.missing:
         return _wait(app, job, found.missing)
-    app.store.forget_awaiting(job.sidecar, planned.wanted)
     if found.problems:
-        return _reject(app, job, found.problems, found.warnings)
+        rejected = _reject(app, job, found.problems, found.warnings)
+        app.store.forget_awaiting(job.sidecar, planned.wanted)
+        return rejected
     lane = lane_id(region, order.model)
     complete = job.model_copy(
         update={
@@ -133,6 +138,7 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
     )
     queued, writes = enter(complete, lane, app.clock.now(), arrived=job.created_at)
     app.store.commit(writes)
+    app.store.forget_awaiting(job.sidecar, planned.wanted)
     return queued
 
 

@@ -1,0 +1,1 @@
+"""The steps over in-memory fakes."""

@@ -1,0 +1,1 @@
+"""The AWS adapters and the handlers, over moto."""

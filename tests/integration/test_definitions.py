@@ -1,0 +1,245 @@
+"""The deployed definitions against each other: the state machine, the template, the settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from retouch.jobs import ADMITTED_LEASE_SECONDS, SYNC_LEASE_SECONDS
+from retouch.registry import TASK_DEADLINE_SECONDS, Mode
+from retouch.settings import Settings
+from tests.integration.conftest import ROOT
+
+ASL = ROOT / "infra" / "edit-job.asl.json"
+FUNCTIONS = ("Submit", "Dispatch", "Poll", "Generate", "Finalize", "Reconcile")
+
+
+@pytest.fixture(scope="module")
+def machine() -> dict[str, Any]:
+    loaded = json.loads(ASL.read_text("utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def followers(state: dict[str, Any]) -> Iterator[str]:
+    if "Next" in state:
+        yield state["Next"]
+    if "Default" in state:
+        yield state["Default"]
+    for branch in (*state.get("Choices", []), *state.get("Catch", [])):
+        yield branch["Next"]
+
+
+def test_every_state_leads_to_one_that_exists(machine: dict[str, Any]) -> None:
+    states = machine["States"]
+
+    assert machine["StartAt"] in states
+    for name, state in states.items():
+        leads_to = list(followers(state))
+        assert set(leads_to) <= set(states), name
+        ends = state.get("End") is True or state["Type"] in ("Succeed", "Fail")
+        assert ends != bool(leads_to), f"{name} both ends and goes on, or neither"
+
+
+def test_every_state_can_be_reached(machine: dict[str, Any]) -> None:
+    reached: set[str] = set()
+    queue = [machine["StartAt"]]
+    while queue:
+        name = queue.pop()
+        if name not in reached:
+            reached.add(name)
+            queue += followers(machine["States"][name])
+
+    assert reached == set(machine["States"])
+
+
+def test_every_state_can_come_to_an_end(machine: dict[str, Any]) -> None:
+    states = machine["States"]
+    ending = {
+        name
+        for name, state in states.items()
+        if state.get("End") or state["Type"] in ("Succeed", "Fail")
+    }
+    for _ in states:
+        ending |= {name for name, state in states.items() if ending & set(followers(state))}
+
+    assert ending == set(states)
+
+
+def test_every_choice_has_a_default(machine: dict[str, Any]) -> None:
+    choices = [state for state in machine["States"].values() if state["Type"] == "Choice"]
+
+    assert choices
+    assert all("Default" in state for state in choices)
+
+
+def test_what_the_choices_compare_is_what_the_functions_answer(machine: dict[str, Any]) -> None:
+    compared = {
+        state_name: set(re.findall(r"= '(\w+)'", json.dumps(state)))
+        for state_name, state in machine["States"].items()
+        if state["Type"] == "Choice"
+    }
+
+    assert compared == {"Mode": {str(Mode.SYNC)}, "Ended": {"finalize", "stop"}}
+
+
+def test_every_task_is_retried(machine: dict[str, Any]) -> None:
+    tasks = [state for state in machine["States"].values() if state["Type"] == "Task"]
+
+    assert len(tasks) == 3
+    for task in tasks:
+        assert any("States.ALL" in retry["ErrorEquals"] for retry in task["Retry"])
+
+
+def test_the_machine_outlasts_a_task_s_deadline(machine: dict[str, Any]) -> None:
+    assert machine["TimeoutSeconds"] > TASK_DEADLINE_SECONDS
+
+
+def test_substitutions_are_given_and_used(template: dict[str, Any]) -> None:
+    used = set(re.findall(r"\$\{(\w+)\}", ASL.read_text("utf-8")))
+    properties = template["Resources"]["EditJob"]["Properties"]
+
+    assert properties["DefinitionUri"] == "infra/edit-job.asl.json"
+    assert used == set(properties["DefinitionSubstitutions"])
+
+
+def test_substitutions_are_arns_of_functions_that_the_machine_may_invoke(
+    template: dict[str, Any],
+) -> None:
+    properties = template["Resources"]["EditJob"]["Properties"]
+    arns = list(properties["DefinitionSubstitutions"].values())
+
+    (policy,) = properties["Policies"]
+    (statement,) = policy["Statement"]
+    assert statement["Action"] == "lambda:InvokeFunction"
+    for arn in arns:
+        assert arn in statement["Resource"]
+        assert template["Resources"][arn["Fn::GetAtt"][0]]["Type"] == "AWS::Serverless::Function"
+
+
+# --- functions ----------------------------------------
+
+
+def function(template: dict[str, Any], name: str) -> dict[str, Any]:
+    properties = template["Resources"][f"{name}Function"]["Properties"]
+    assert isinstance(properties, dict)
+    return properties
+
+
+def statements(template: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [
+        statement
+        for policy in function(template, name)["Policies"]
+        for statement in policy["Statement"]
+    ]
+
+
+def allowed(template: dict[str, Any], name: str) -> set[str]:
+    actions: set[str] = set()
+    for statement in statements(template, name):
+        action = statement["Action"]
+        actions |= set(action) if isinstance(action, list) else {action}
+    return actions
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_s_code_is_there(template: dict[str, Any], name: str) -> None:
+    uri = function(template, name)["CodeUri"]
+
+    assert (ROOT / uri / "app.py").is_file()
+    assert uri == f"functions/{name.lower()}/"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_gets_every_setting_that_the_code_reads_and_no_other(
+    template: dict[str, Any], name: str
+) -> None:
+    shared = template["Globals"]["Function"]["Environment"]["Variables"]
+    own = function(template, name).get("Environment", {}).get("Variables", {})
+    given = {key: "1" for key in {**shared, **own} if key.startswith("RETOUCH_")}
+    given |= {
+        "RETOUCH_PROVIDER_REGION": "beijing",
+        "RETOUCH_INPUT_DELIVERY": "url",
+        "RETOUCH_PRICES": "{}",
+    }
+    read: set[str] = set()
+
+    class Watched(dict[str, str]):
+        def get(self, key: str, default: Any = None) -> Any:
+            read.add(key)
+            return super().get(key, default)
+
+    Settings.from_env(Watched(given))
+
+    assert read - set(given) <= {"RETOUCH_STATE_MACHINE_ARN"}
+    assert set(given) <= read
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_that_starts_executions_is_told_of_the_machine(
+    template: dict[str, Any], name: str
+) -> None:
+    own = function(template, name).get("Environment", {}).get("Variables", {})
+
+    starts = "states:StartExecution" in allowed(template, name)
+    assert starts == ("RETOUCH_STATE_MACHINE_ARN" in own) == (name in ("Dispatch", "Reconcile"))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_may_tell_of_every_state_that_it_can_bring_a_job_to(
+    template: dict[str, Any], name: str
+) -> None:
+    # Every step publishes, and a job that a step holds or closes is told of on the topic.
+    needed = {"s3:PutObject", "events:PutEvents"}
+    if name != "Poll":  # which brings a job to FINALIZING and no further
+        needed.add("sns:Publish")
+
+    assert needed <= allowed(template, name)
+
+
+@pytest.mark.parametrize("name", ["Dispatch", "Poll", "Generate", "Finalize"])
+def test_a_function_that_calls_the_provider_may_read_its_key(
+    template: dict[str, Any], name: str
+) -> None:
+    assert "secretsmanager:GetSecretValue" in allowed(template, name)
+
+
+@pytest.mark.parametrize("name", ["Submit", "Dispatch", "Generate"])
+def test_a_function_that_reads_or_presigns_inputs_may_read_their_versions(
+    template: dict[str, Any], name: str
+) -> None:
+    assert {"s3:GetObject", "s3:GetObjectVersion"} <= allowed(template, name)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_function_may_do_anything_to_everything(template: dict[str, Any], name: str) -> None:
+    for statement in statements(template, name):
+        assert statement["Resource"] != "*"
+        assert "*" not in json.dumps(statement["Action"])
+
+
+def test_the_queues_outlast_the_functions_they_feed(template: dict[str, Any]) -> None:
+    resources = template["Resources"]
+    uploads = resources["Uploads"]["Properties"]["VisibilityTimeout"]
+    kicks = resources["Kicks"]["Properties"]["VisibilityTimeout"]
+
+    assert uploads >= 6 * function(template, "Submit")["Timeout"]
+    assert kicks > function(template, "Dispatch")["Timeout"]
+
+
+def test_the_leases_outlast_the_functions_that_hold_them(template: dict[str, Any]) -> None:
+    assert function(template, "Dispatch")["Timeout"] < ADMITTED_LEASE_SECONDS
+    assert function(template, "Generate")["Timeout"] < SYNC_LEASE_SECONDS
+
+
+def test_the_failure_rule_hears_exactly_the_ends_that_need_a_remedy(
+    template: dict[str, Any],
+) -> None:
+    pattern = function(template, "Reconcile")["Events"]["ExecutionEnded"]["Properties"]["Pattern"]
+
+    assert pattern["source"] == ["aws.states"]
+    assert set(pattern["detail"]["status"]) == {"FAILED", "TIMED_OUT", "ABORTED"}

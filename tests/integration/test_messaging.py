@@ -1,0 +1,136 @@
+"""Kicks, executions, events and notifications, as their receivers see them."""
+
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
+
+from retouch.aws.messaging import AwsNotices, SqsKicks, StepFunctionsExecutions
+from retouch.errors import TryLater
+from retouch.events import Kick
+from retouch.registry import Json
+from tests.integration.conftest import Stack
+
+LANE = "beijing:wanx2.1-imageedit"
+
+
+def test_a_kick_is_grouped_by_its_lane_and_none_is_dropped_as_a_repeat(
+    kicks: SqsKicks, stack: Stack
+) -> None:
+    other = "beijing:wan2.7-image"
+    for lane in (LANE, LANE, other):
+        kicks.kick(lane)
+
+    found: list[tuple[str, str]] = []
+    while True:
+        answer = stack.sqs.receive_message(
+            QueueUrl=stack.kicks_url,
+            MaxNumberOfMessages=10,
+            MessageSystemAttributeNames=["MessageGroupId"],
+        )
+        messages = answer.get("Messages", [])
+        if not messages:
+            break
+        for message in messages:
+            lane = Kick.model_validate_json(message["Body"]).lane
+            found.append((message["Attributes"]["MessageGroupId"], lane))
+            stack.sqs.delete_message(
+                QueueUrl=stack.kicks_url, ReceiptHandle=message["ReceiptHandle"]
+            )
+    assert sorted(found) == sorted([(LANE, LANE), (LANE, LANE), (other, other)])
+
+
+def test_an_execution_is_started_once_however_often_it_is_asked_for(
+    executions: StepFunctionsExecutions, stack: Stack
+) -> None:
+    # Fault 22.
+    payload: dict[str, Json] = {"job_id": "a" * 16, "fence": 1, "mode": "async", "wait_seconds": 3}
+
+    executions.start("a-1-0", payload)
+    executions.start("a-1-0", payload)
+    executions.start("a-1-0", {**payload, "wait_seconds": 5})
+
+    listed = stack.stepfunctions.list_executions(stateMachineArn=stack.state_machine_arn)
+    (execution,) = listed["executions"]
+    described = stack.stepfunctions.describe_execution(executionArn=execution["executionArn"])
+    assert described["name"] == "a-1-0"
+    assert json.loads(described["input"]) == payload
+
+
+def test_an_execution_lives_until_it_is_stopped(
+    executions: StepFunctionsExecutions, stack: Stack
+) -> None:
+    assert executions.alive("a-1-0") is False
+    executions.start("a-1-0", {"job_id": "a"})
+    assert executions.alive("a-1-0") is True
+
+    arn = stack.state_machine_arn.replace(":stateMachine:", ":execution:") + ":a-1-0"
+    stack.stepfunctions.stop_execution(executionArn=arn)
+
+    assert executions.alive("a-1-0") is False
+
+
+def test_an_event_is_on_the_stack_s_bus_as_the_readme_promises(
+    notices: AwsNotices, stack: Stack
+) -> None:
+    notices.event("Retouch Job State Change", {"job_id": "a", "status": "RUNNING", "名": "图"})
+
+    (event,) = stack.received(stack.seen_url)
+    assert (event["source"], event["detail-type"]) == ("retouch", "Retouch Job State Change")
+    assert event["detail"] == {"job_id": "a", "status": "RUNNING", "名": "图"}
+
+
+def test_a_bus_that_is_not_there_is_no_silent_loss(stack: Stack) -> None:
+    notices = AwsNotices(
+        boto3.client("events"), boto3.client("sns"), bus="gone", topic_arn=stack.topic_arn
+    )
+
+    with pytest.raises((TryLater, ClientError)):
+        notices.event("x", {"too": "late"})
+
+
+def test_an_event_that_the_bus_did_not_take_is_for_later(stack: Stack) -> None:
+    events = boto3.client("events")
+    stubber = Stubber(events)
+    failed = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException"}]}
+    stubber.add_response("put_events", failed)
+    stubber.activate()
+    notices = AwsNotices(events, boto3.client("sns"), bus=stack.bus, topic_arn=stack.topic_arn)
+
+    with pytest.raises(TryLater, match="ThrottlingException"):
+        notices.event("x", {"job_id": "a"})
+
+
+def test_a_notification_carries_its_attributes_to_a_subscribed_queue(
+    notices: AwsNotices, stack: Stack
+) -> None:
+    attributes = {"status": "PARTIAL", "folder": "shoes/春", "model": "wan2.7-image"}
+
+    notices.notify("retouch PARTIAL: a.json", {"job_id": "a", "图": 1}, attributes)
+
+    (envelope,) = stack.received(stack.heard_url)
+    assert envelope["Subject"] == "retouch PARTIAL: a.json"
+    assert json.loads(envelope["Message"]) == {"job_id": "a", "图": 1}
+    assert {
+        name: (value["Type"], value["Value"])
+        for name, value in envelope["MessageAttributes"].items()
+    } == {name: ("String", value) for name, value in attributes.items()}
+
+
+def test_a_subscription_can_filter_on_the_attributes(notices: AwsNotices, stack: Stack) -> None:
+    sns = boto3.client("sns")
+    (subscription,) = sns.list_subscriptions_by_topic(TopicArn=stack.topic_arn)["Subscriptions"]
+    sns.set_subscription_attributes(
+        SubscriptionArn=subscription["SubscriptionArn"],
+        AttributeName="FilterPolicy",
+        AttributeValue=json.dumps({"status": ["FAILED"]}),
+    )
+
+    notices.notify("one", {"n": 1}, {"status": "SUCCEEDED"})
+    notices.notify("two", {"n": 2}, {"status": "FAILED"})
+
+    assert [envelope["Subject"] for envelope in stack.received(stack.heard_url)] == ["two"]
