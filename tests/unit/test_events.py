@@ -131,9 +131,11 @@ def test_a_lane_is_served_once_however_many_kicks_it_got() -> None:
         pytest.param('{"lane": 7}', id="a number"),
     ],
 )
-def test_what_is_no_kick_is_refused(body: str) -> None:
-    with pytest.raises(ValidationError):
-        KickBatch.model_validate({"Records": [kick_record("m1", body)]})
+def test_what_is_no_kick_is_named_and_holds_no_other_up(body: str) -> None:
+    good = kick_record("m2", '{"lane": "beijing:wan2.7-image"}')
+    batch = KickBatch.model_validate({"Records": [kick_record("m1", body), good]})
+    assert batch.unreadable() == ["m1"]
+    assert batch.by_lane() == {"beijing:wan2.7-image": ["m2"]}
 
 
 def test_a_kick_names_its_lane() -> None:

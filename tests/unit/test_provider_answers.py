@@ -34,8 +34,8 @@ def read(text: str) -> dict[str, Json]:
     return body
 
 
-def answered(text: str, *, synchronous: bool = False) -> TaskAnswer:
-    return task_answer(read(text), synchronous=synchronous)
+def answered(text: str, *, synchronous: bool = False, refused: bool = False) -> TaskAnswer:
+    return task_answer(read(text), synchronous=synchronous, refused=refused)
 
 
 # --- the contract's samples ------------------------------------------------------------------------
@@ -220,10 +220,16 @@ def test_failed_with_the_error_inside_the_output_4_4() -> None:
     assert answer.billed_images == 0
 
 
-def test_failed_with_the_error_at_the_top_4_4() -> None:
+def test_an_error_at_the_top_of_an_answer_with_any_other_status_says_nothing_4_4() -> None:
+    answer = answered('{"request_id":"a4d7…","code":"Throttling","message":"later"}')
+    assert not answer.terminal
+
+
+def test_failed_with_the_error_at_the_top_of_a_permanent_4xx_4_4() -> None:
     answer = answered(
         '{"request_id":"a4d7…","code":"InvalidParameter",'
-        '"message":"num_images_per_prompt must be 1"}'
+        '"message":"num_images_per_prompt must be 1"}',
+        refused=True,
     )
     assert answer.status == "FAILED"
     assert answer.terminal

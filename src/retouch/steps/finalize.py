@@ -47,10 +47,11 @@ def finalize(app: App, job_id: str, fence: int) -> dict[str, Json]:
 
 def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
     answer = _answer(app, job)
+    place = place_of(app, job)
     copied = _Copied()
-    for url in answer.images:
-        _copy(app, job, url, copied)
-    text = _write_text(app, job, answer)
+    for number, url in enumerate(answer.images, 1):
+        _copy(app, place, number, url, copied)
+    text = _write_text(app, place, answer)
     failures = (*answer.image_failures, *copied.failures)
     model = model_of(job)
     wanted = job.parameters.get("n")
@@ -70,7 +71,8 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
     explained = job.provider_status in ("FAILED", "CANCELED") or (
         not billed and bool(answer.image_failures)
     )
-    if status is Status.FAILED and not explained:
+    lost = bool(copied.failures) and billed > len(copied.outputs)
+    if lost or (status is Status.FAILED and not explained):
         doubt = "images may have been made and billed that could not be fetched"
     closed, writes = jobs.settle(
         job,
@@ -129,16 +131,16 @@ class _Copied:
     failures: list[Failure] = field(default_factory=list)
 
 
-def _copy(app: App, job: Job, url: str, copied: _Copied) -> None:
+def _copy(app: App, place: str, number: int, url: str, copied: _Copied) -> None:
     """Copy one result; what cannot be mended by time becomes that image's failure."""
     try:
         with app.provider.fetch(url) as chunks:
-            copied.outputs.append(_store(app, job, len(copied.outputs) + 1, chunks))
+            copied.outputs.append(_store(app, place, number, chunks))
     except ProviderRefused as error:
         copied.failures.append(Failure(code=error.code, message=error.message))
 
 
-def _store(app: App, job: Job, number: int, chunks: Iterator[bytes]) -> Output:
+def _store(app: App, place: str, number: int, chunks: Iterator[bytes]) -> Output:
     head = b""
     for chunk in chunks:
         head += chunk
@@ -159,7 +161,7 @@ def _store(app: App, job: Job, number: int, chunks: Iterator[bytes]) -> Output:
             size += len(part)
             yield part
 
-    key = keys.result_key(place_of(app, job), number, suffix)
+    key = keys.result_key(place, number, suffix)
     version = app.outbox.put_stream(key, counted(), facts.mime)
     return Output(
         key=key,
@@ -176,11 +178,11 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _write_text(app: App, job: Job, answer: TaskAnswer) -> Output | None:
+def _write_text(app: App, place: str, answer: TaskAnswer) -> Output | None:
     if not answer.texts:
         return None
     data = "\n\n".join(answer.texts).encode("utf-8")
-    key = keys.text_key(place_of(app, job))
+    key = keys.text_key(place)
     version = app.outbox.put(key, data, "text/markdown; charset=utf-8")
     return Output(
         key=key, version_id=version, sha256=hashlib.sha256(data).hexdigest(), size=len(data)
