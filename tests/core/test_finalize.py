@@ -556,3 +556,16 @@ def test_a_job_without_doubt_has_none_on_record(model: str) -> None:
 
     assert finished(world, job).doubt is None
     assert "doubt" not in world.notices.notifications[0].attributes
+
+
+def test_a_result_keeps_its_number_where_one_before_it_cannot_be_fetched() -> None:
+    world = World()
+    job = world.finalizing_job(parameters={"n": 2})
+    world.provider.refused_urls[url("task-0001", 1)] = GONE
+
+    finalize(world, job.job_id, job.fence)
+
+    done = world.store.the_job(job.job_id)
+    assert done.status is Status.PARTIAL
+    assert [output.key for output in done.outputs] == ["shoes/red/red-2.png"]
+    assert done.doubt is not None

@@ -219,6 +219,7 @@ def drop(
         )
         if wait:
             output.out.print(output.jobs_table(jobs))
+            output.out.print(f"results in s3://{connection.outbox}/", markup=False)
             output.reasons(jobs)
         else:
             for job_id in job_ids:
@@ -285,6 +286,7 @@ def jobs(
         output.out.print("no jobs", markup=False)
         return
     output.out.print(output.jobs_table(shown))
+    output.out.print(f"results in s3://{connection.outbox}/", markup=False)
     output.reasons(shown)
     if len(found) > limit:
         output.out.print(f"… and {len(found) - limit} more; --limit shows them", markup=False)

@@ -47,12 +47,12 @@ def demo(target: Path, *, as_json: bool) -> int:
         document({"seconds": round(took, 1), "out": str(target), "jobs": [row(j) for j in jobs]})
     else:
         out.print()
-        out.print(jobs_table(jobs, where=str(target)))
+        out.print(jobs_table(jobs))
         out.print()
         reasons(jobs)
         out.print(
-            f"\n{len(jobs)} jobs in {took:.0f} s, {totals(jobs)} (simulated: nothing was spent). "
-            f"{written} files in {target}",
+            f"\n{len(jobs)} jobs in {took:.0f} s, {totals(jobs)} (simulated: nothing was spent)\n"
+            f"{written} files, each job's results and job.json in {target}/<job>/",
             markup=False,
         )
     surprises = [job for job in jobs if not _as_expected(job)]

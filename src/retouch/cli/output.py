@@ -81,12 +81,12 @@ def reason(job: Job) -> str:
     return ""
 
 
-def jobs_table(jobs: Iterable[Job], *, where: str = "outbox") -> Table:
-    """Jobs, one a row."""
+def jobs_table(jobs: Iterable[Job]) -> Table:
+    """Jobs, one a row, each by the folder of its results."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"job: results in {escape(where)}/", overflow="fold", min_width=20)
+    table.add_column("job", overflow="fold", min_width=20)
     table.add_column("state", no_wrap=True)
-    table.add_column("model", overflow="fold", min_width=20)
+    table.add_column("model", overflow="fold", min_width=26)
     table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("images", justify="right", no_wrap=True)
     table.add_column("cost", justify="right", no_wrap=True)
