@@ -33,6 +33,10 @@ class SettingsError(OperatorError):
     """A setting is missing or has an impossible value; the message names it."""
 
 
+NOT_REACHED = "ProviderNotReached"
+"""The code of a `TryLater` for a call that did not get as far as the provider."""
+
+
 class TryLater(RetouchError):
     """Nothing was made and nothing was billed; the same request may be repeated later.
 

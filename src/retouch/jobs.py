@@ -171,6 +171,10 @@ class Job(_Stored):
     running_at: float | None = None
     ended_at: float | None = None
     provider_status: str | None = None
+    refusal: Failure | None = None
+    """Why the job had to go back to the backlog, the last time it did."""
+    blocked: bool = False
+    """Whether that needs somebody: the account is refused, or the provider is not reached."""
     failure: Failure | None = None
     doubt: str | None = None
     """Set where money may have been spent without a result to show for it."""
@@ -405,6 +409,8 @@ def created(
         task_id=task_id,
         create_request_id=request_id,
         running_at=now,
+        refusal=None,
+        blocked=False,
     )
     mended = _put_lane(
         lane,
@@ -425,13 +431,23 @@ def requeue(
     *,
     throttled_from: Pace | None = None,
     paused_by: Failure | None = None,
+    refusal: Failure | None = None,
+    blocked: bool = False,
 ) -> tuple[Job, Writes]:
     """Put a job back where it was in the backlog, after a refusal that made nothing.
 
     `throttled_from`, the lane's pace, slows it down, and takes its margin away if it was in use;
     `paused_by` stops it for a while because the account is at fault.
     """
-    queued = _touch(job, now, status=Status.QUEUED, start_at=None, intent_at=None)
+    queued = _touch(
+        job,
+        now,
+        status=Status.QUEUED,
+        start_at=None,
+        intent_at=None,
+        refusal=refusal or paused_by or job.refusal,
+        blocked=blocked or paused_by is not None,
+    )
     update: dict[str, object] = {}
     if job.intent_at is not None:
         update["last_sent_at"] = max(lane.last_sent_at, now)
@@ -464,6 +480,8 @@ def ended(
         status=Status.FINALIZING,
         provider_status=provider_status,
         failure=failure,
+        refusal=None,
+        blocked=False,
         ended_at=now,
     )
     writes: Writes = (PutJob(finalizing), _put_lane(lane, slots=_without(lane, job)))

@@ -98,6 +98,7 @@ def record(job: Job) -> dict[str, Json]:
         "text": None if job.text is None else _output(job.text),
         "rewritten_prompts": list(job.rewritten_prompts),
         "image_failures": [failure.model_dump(mode="json") for failure in job.image_failures],
+        "refusal": None if job.refusal is None else job.refusal.model_dump(mode="json"),
         "failure": None if job.failure is None else job.failure.model_dump(mode="json"),
         "doubt": job.doubt,
         "usage": dict(job.usage),
@@ -181,15 +182,16 @@ def _write_record(app: App, job_id: str) -> None:
 
 
 def _subject(job: Job) -> str:
-    """At most 100 printable ASCII characters, as SNS demands."""
+    """Less than 100 printable ASCII characters, as SNS demands."""
     name = job.sidecar.encode("ascii", "replace").decode("ascii")
     clean = "".join(char if char.isprintable() else "?" for char in name)
-    return f"retouch {job.status}: {clean}"[:100]
+    return f"retouch {job.status}: {clean}"[:99]
 
 
 def _attributes(job: Job) -> dict[str, str]:
     """What a subscription can filter on."""
-    attributes = {"status": str(job.status), "folder": job.folder.rpartition("/")[0] or "/"}
+    folder = "".join(char if char.isprintable() else "?" for char in job.folder.rpartition("/")[0])
+    attributes = {"status": str(job.status), "folder": folder or "/"}
     if job.model is not None:
         attributes["model"] = job.model
     if job.status is Status.UNRESOLVED or job.doubt is not None:

@@ -7,7 +7,14 @@ import itertools
 import pytest
 
 from retouch import jobs
-from retouch.errors import AccountRefused, Conflict, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import (
+    NOT_REACHED,
+    AccountRefused,
+    Conflict,
+    OutcomeUnknown,
+    ProviderRefused,
+    TryLater,
+)
 from retouch.jobs import Job, Pace, Status
 from retouch.registry import MODELS
 from retouch.settings import Delivery
@@ -258,44 +265,65 @@ def test_no_signed_url_and_no_prompt_leaves_in_payloads_events_or_records() -> N
 # --- refusals ----------------------------------------
 
 
-def test_after_a_refusal_for_pace_the_job_goes_back_to_its_place() -> None:
+def test_after_a_refusal_for_pace_the_job_keeps_its_place_and_the_lane_waits() -> None:
     world = World()
     first = world.enter("first", prompt="first")
     world.clock.advance(1)
-    second = world.enter("second", prompt="second")
+    world.enter("second", prompt="second")
     world.provider.next_calls.append(THROTTLED)
 
     world.dispatch()
 
-    assert now(world, first).status is Status.QUEUED
-    order = [entry.job_id for entry in world.store.backlog(world.lane_of(WANX), 10)]
-    assert order == [first.job_id, second.job_id]
-    assert in_flight(world) == set()
-    assert len(world.provider.calls) == 1  # nobody else is tried at once
+    # A short backoff is slept out, and nobody else is tried before.
+    assert [call.prompt for call in world.provider.calls] == ["first", "first", "second"]
+    refused, again, _ = world.provider.calls
+    assert again.at - refused.at >= 1
+    assert now(world, first).status is Status.RUNNING
+    assert now(world, first).refusal is None
 
-    world.clock.advance(60)
+
+def test_a_long_backoff_is_left_to_a_later_kick_and_the_job_says_why_it_waits() -> None:
+    world = World()
+    job = world.enter()
+    world.provider.next_calls += [THROTTLED] * 9
+
     world.dispatch()
 
-    assert [call.prompt for call in world.provider.calls] == ["first", "first", "second"]
+    assert len(world.provider.calls) == 3
+    waiting = now(world, job)
+    assert waiting.status is Status.QUEUED
+    assert waiting.refusal is not None
+    assert waiting.refusal.code == THROTTLED.code
+    assert not waiting.blocked
+    assert in_flight(world) == set()
 
 
 def test_each_further_refusal_for_pace_waits_longer_up_to_a_minute() -> None:
     world = World()
     world.enter()
-    lane = world.lane_of(WANX)
-    waits = []
-    for _ in range(9):
-        world.provider.next_calls.append(THROTTLED)
-        at = world.clock.now()
-        while not world.provider.calls or world.provider.calls[-1].at < at:
-            world.dispatch()
-            world.clock.advance(0.25)
-        waits.append(world.store.lane(lane).next_create_at - world.provider.calls[-1].at)
+    world.provider.next_calls += [THROTTLED] * 9
+    while len(world.provider.calls) < 10:
+        world.dispatch()
+        world.clock.advance(0.25)
 
-    assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60])
     times = [call.at for call in world.provider.calls]
-    for earlier, later, wait in zip(times, times[1:], waits, strict=False):
-        assert later - earlier >= wait
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+    for waited, least in zip(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60], strict=True):
+        assert least <= waited <= least + 0.75
+
+
+def test_a_provider_that_is_not_reached_is_said_on_the_job() -> None:
+    world = World()
+    job = world.enter()
+    unreached = TryLater("the provider was not reached: ConnectError", code=NOT_REACHED)
+    world.provider.next_calls += [unreached] * 3
+
+    world.dispatch()
+
+    put_off = now(world, job)
+    assert put_off.status is Status.QUEUED
+    assert put_off.blocked
+    assert world.outbox.record(job.folder)["refusal"]["code"] == NOT_REACHED
 
 
 def test_a_task_that_was_made_ends_the_growth_of_the_backoff() -> None:

@@ -49,6 +49,15 @@ if TYPE_CHECKING:
     )
 
 _BY_STATUS: Final = "by_status"
+_BUSY: Final = frozenset(
+    {
+        "InternalServerError",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingException",
+        "TransactionInProgressException",
+    }
+)
 _CONFLICTS: Final = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
 _THROTTLES: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
 
@@ -68,6 +77,8 @@ def _string(item: dict[str, AttributeValueTypeDef], name: str) -> str:
 def _conflict(error: ClientError) -> Exception:
     """What a failed transaction means: a conflict, a throttle, or the error itself."""
     code = error.response["Error"]["Code"]
+    if code in _BUSY:
+        return TryLater(f"the table did not take a write: {code}", code="TableThrottled")
     if code not in ("TransactionCanceledException", "TransactionConflictException"):
         return error
     reasons = error.response.get("CancellationReasons", [])

@@ -85,9 +85,11 @@ def _stack_name(name: str) -> str:
 
 
 def _provider(value: str) -> str:
-    if value not in ("simulated", "dashscope") and not re.match(r"https?://[^/]+", value):
+    named = value in ("simulated", "dashscope")
+    if not named and not re.match(r"(https://|http://(127\.0\.0\.1|localhost):[0-9])[^/]+", value):
         raise typer.BadParameter(
-            f'"{value}" is not allowed; simulated, dashscope or a base URL (http://… or https://…) is',
+            f'"{value}" is not allowed; simulated, dashscope, or a base URL is: https://…, or on '
+            "this machine http://127.0.0.1:PORT/…",
             param_hint="--provider",
         )
     return value.rstrip("/")
@@ -99,13 +101,13 @@ def up(
         int | None, typer.Option("--port", min=1, max=65535, help="Port; default: a free one.")
     ] = None,
     provider: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--provider",
-            help="simulated, dashscope (spends money), or a base URL.",
+            help="simulated (default), dashscope (spends money), or a base URL.",
             metavar="WHICH",
         ),
-    ] = "simulated",
+    ] = None,
     provider_region: Annotated[
         str, typer.Option("--provider-region", help=f"The key's region: {' or '.join(REGIONS)}.")
     ] = REGIONS[0],
@@ -123,14 +125,21 @@ def up(
             f'"{provider_region}" is not allowed; {" or ".join(REGIONS)} is',
             param_hint="--provider-region",
         )
+    chosen = _provider(provider) if provider is not None else None
     running = local.find(name)
+    if running is not None and chosen not in (None, running.provider):
+        raise typer.BadParameter(
+            f'the stack "{name}" already runs with {running.provider}; `retouch down --stack {name}` '
+            "stops it, or --stack names another",
+            param_hint="--provider",
+        )
     if running is None:
         blueprint = local.Blueprint(
             name=name,
             port=port,
-            provider=_provider(provider),
+            provider=chosen or "simulated",
             provider_region=provider_region,
-            time_scale=time_scale if provider == "simulated" else 1.0,
+            time_scale=time_scale if chosen in (None, "simulated") else 1.0,
         )
         running = local.start(blueprint, say=lambda step: output.err.print(f"[dim]{step} …[/dim]"))
         said = f'the stack "{name}" is up'
@@ -194,6 +203,11 @@ def drop(
 ) -> None:
     """Upload files or folders into the inbox; a folder's contents go there without its own name."""
     prefix = f"{to.strip('/')}/" if to.strip("/") else ""
+    if keys.classify(f"{prefix}photo.jpg") is keys.Kind.IGNORED:
+        raise typer.BadParameter(
+            f'"{to}" is not allowed: names with a part that begins with . or ~ are ignored',
+            param_hint="--to",
+        )
     connection = connect(Where(stack, profile, region))
     judged = _judged(paths, missing_is_wrong=False)
     verdicts = [verdict for _, verdict in judged]
@@ -203,7 +217,10 @@ def drop(
     jobs: list[Job] = []
     if wait and job_ids:
         jobs = follow(
-            connection, job_ids, output.err, stopped=lambda job: job.status is Status.WAITING
+            connection,
+            job_ids,
+            output.err,
+            stopped=lambda job: job.status is Status.WAITING or job.blocked,
         )
     if as_json:
         output.document(
@@ -226,6 +243,8 @@ def drop(
                 output.out.print(f"job {job_id}", markup=False)
     if wrong or any(job.status is Status.REJECTED for job in jobs):
         raise typer.Exit(WRONG_INPUT)
+    if any(job.blocked for job in jobs):
+        raise typer.Exit(NOT_REACHABLE)
     if any(job.status is not Status.SUCCEEDED for job in jobs):
         raise typer.Exit(FAILED)
 
@@ -359,7 +378,7 @@ def validate(paths: _Paths, as_json: _Json = False) -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(as_json: _Json = True) -> None:
     """Print the JSON Schema of a sidecar."""
     output.document(sidecar.schema())
 
@@ -372,6 +391,7 @@ def main() -> None:
     """Run the command line and end the process with its exit status."""
     # A stop from outside takes the same way out as Ctrl-C, so that it leaves nothing behind either.
     signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGHUP, _stop)
     try:
         code = app(standalone_mode=False)
     except typer.Abort:
@@ -385,6 +405,12 @@ def main() -> None:
     except (BotoCoreError, ClientError) as error:
         output.err.print(f"retouch: the stack does not answer as it should: {error}", markup=False)
         code = NOT_REACHABLE
+    except local.StackOptionError as error:
+        output.err.print(f"retouch: {error}", markup=False)
+        code = WRONG_INPUT
+    except OSError as error:  # a folder that cannot be written, say
+        output.err.print(f"retouch: {error}", markup=False)
+        code = WRONG_INPUT
     except RetouchError as error:
         output.err.print(f"retouch: {error}", markup=False)
         code = FAILED

@@ -74,14 +74,21 @@ def collect(paths: Iterable[Path]) -> Iterator[Found | Verdict]:
     """
     for path in paths:
         if path.is_dir():
+            if not any(inner.is_file() for inner in path.rglob("*")):
+                yield Verdict(str(path), [Problem("", "holds no files")])
             for inner in sorted(path.rglob("*")):
                 key = inner.relative_to(path).as_posix()
                 if inner.is_file() and keys.classify(key) is not keys.Kind.IGNORED:
                     yield from _readable(Found(inner, path, key))
-        elif path.exists():
+        elif path.is_file():
             yield from _readable(Found(path, path.parent, path.name))
         else:
-            yield Verdict(str(path), [Problem("", "there is no such file or folder")])
+            said = (
+                "is neither a file nor a folder"
+                if path.exists()
+                else "there is no such file or folder"
+            )
+            yield Verdict(str(path), [Problem("", said)])
 
 
 def _readable(found: Found) -> Iterator[Found | Verdict]:

@@ -74,6 +74,8 @@ def reason(job: Job) -> str:
         return "; ".join(str(Problem(p.field, p.message)) for p in job.problems)
     if job.doubt is not None:
         return job.doubt
+    if job.refusal is not None and not job.status.settled:
+        return f"put off: {job.refusal.code}: {job.refusal.message}"
     if job.failure is not None:
         return f"{job.failure.code}: {job.failure.message}"
     if job.image_failures:

@@ -34,6 +34,10 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(3)
+    # For `retouch down`, should whoever started us die before writing down where we are.
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
     # Workers must not inherit the lock: it has to go with this process alone.
     os.set_inheritable(lock.fileno(), False)
     if options.parent_pid is not None:

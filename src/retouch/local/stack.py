@@ -52,6 +52,10 @@ _children: Final[dict[int, subprocess.Popen[bytes]]] = {}
 """What this process started and has not ended yet, so that it can be waited for."""
 
 
+class StackOptionError(OperatorError):
+    """An option that cannot be had; the message says what to choose instead."""
+
+
 class StackError(OperatorError):
     """A local stack could not be started or reached; the message says what to do."""
 
@@ -165,12 +169,16 @@ def start(
 @contextlib.contextmanager
 def _starting(name: str) -> Iterator[None]:
     """Nobody else starts a stack of that name meanwhile."""
-    with (home() / f"{name}.starting").open("a") as lock:
+    path = home() / f"{name}.starting"
+    with path.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StackError(f'the stack "{name}" is just being started') from None
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _start(
@@ -195,6 +203,7 @@ def _start(
     except BaseException:
         for process in reversed(processes):
             _end(process.pid)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     stack = Running(
         name=blueprint.name,
@@ -214,12 +223,19 @@ def _start(
 def stop(name: str) -> bool:
     """Stop the stack of that name and forget it; False if none runs."""
     folder = home() / name
+    if not _locked(folder / "lock"):
+        return False
     stack = find(name)
     if stack is None:
-        return False
-    for pid in (stack.engine_pid, stack.simulator_pid):
-        if pid is not None:
-            _end(pid)
+        # Half started: whoever started it died first. Its simulator ends with the engine.
+        written = (folder / "lock").read_text("utf-8").strip()
+        if not written.isdecimal():
+            raise StackError(f'the stack "{name}" is just being started')
+        _end(int(written))
+    else:
+        for pid in (stack.engine_pid, stack.simulator_pid):
+            if pid is not None:
+                _end(pid)
     _await(lambda: True if not _locked(folder / "lock") else None, STOP_SECONDS, "the engine's end")
     shutil.rmtree(folder, ignore_errors=True)
     return True
@@ -231,7 +247,7 @@ def _api_key(blueprint: Blueprint) -> str:
     if blueprint.provider == "simulated":
         return "sk-simulated"
     if blueprint.provider == "dashscope" and not key:
-        raise StackError(
+        raise StackOptionError(
             "DASHSCOPE_API_KEY is not set; export the provider's API key, or use "
             "--provider simulated"
         )
@@ -256,7 +272,7 @@ def _start_engine(
 ) -> tuple[subprocess.Popen[bytes], str]:
     port = blueprint.port or _free_port()
     if blueprint.port is not None and _taken(port):
-        raise StackError(f"port {port} is taken; choose another, or leave --port out")
+        raise StackOptionError(f"port {port} is taken; choose another, or leave --port out")
     arguments = [sys.executable, "-m", "retouch.local.engine", "--lock", str(folder / "lock")]
     if until_we_end:
         arguments += ["--parent-pid", str(os.getpid())]

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import httpx
 
 from retouch import __version__
-from retouch.errors import AccountRefused, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import NOT_REACHED, AccountRefused, OutcomeUnknown, ProviderRefused, TryLater
 from retouch.provider.answers import TaskAnswer, created_task, failure_in, parse, task_answer
 from retouch.provider.refusals import refusal
 from retouch.provider.requests import Request
@@ -192,7 +192,9 @@ class DashScope:
                 timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
             )
         except _NOT_SENT as error:
-            raise TryLater(f"the provider was not reached: {type(error).__name__}") from error
+            raise TryLater(
+                f"the provider was not reached: {type(error).__name__}", code=NOT_REACHED
+            ) from error
         except httpx.RequestError as error:
             raise OutcomeUnknown(
                 f"no answer to a call that bills: {type(error).__name__}"

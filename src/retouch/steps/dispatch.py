@@ -10,12 +10,19 @@ from __future__ import annotations
 from typing import Final
 
 from retouch import jobs
-from retouch.errors import AccountRefused, OperatorError, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import (
+    NOT_REACHED,
+    AccountRefused,
+    OperatorError,
+    OutcomeUnknown,
+    ProviderRefused,
+    TryLater,
+)
 from retouch.jobs import Admit, Failure, Job, Status
 from retouch.ports import App
 from retouch.records import publish
 from retouch.registry import Mode
-from retouch.retrying import deciding
+from retouch.retrying import RECORDING_TRIES, deciding
 from retouch.steps.common import (
     execution_input,
     first_wait,
@@ -30,6 +37,9 @@ PACING_SLEEP_SECONDS: Final = 2.0
 """The longest pause inside a function. Slower lanes are left to a later kick."""
 _CREATE_BUDGET_SECONDS: Final = 28.0
 """One create at its slowest, and recording it: connect and read limits of the client and some."""
+
+
+_CALL_BUDGET_SECONDS: Final = 26.0
 
 
 def dispatch(app: App, lane: str, deadline: float) -> int:
@@ -52,7 +62,7 @@ def dispatch(app: App, lane: str, deadline: float) -> int:
             _start(app, admission.job)
             continue
         app.clock.sleep(admission.wait)
-        if not _create(app, admission.job):
+        if not _create(app, admission.job, deadline):
             return admitted
 
 
@@ -80,7 +90,7 @@ def _start(app: App, job: Job) -> None:
     app.executions.start(jobs.execution_name(job), execution_input(job, wait))
 
 
-def _create(app: App, job: Job) -> bool:
+def _create(app: App, job: Job, deadline: float) -> bool:
     """Make the task of an admitted job; whether the lane may go on at once."""
     assert job.lane is not None  # noqa: S101  an admitted job has one
     lane = job.lane
@@ -89,15 +99,20 @@ def _create(app: App, job: Job) -> bool:
     except ProviderRefused as error:
         _end(app, job, Failure(code=error.code, message=error.message))
         return True
+    if deadline - app.clock.now() < _CALL_BUDGET_SECONDS:
+        # The images took long to come by. Cut off in the call, the job would be in doubt.
+        requeue(app, job)
+        app.kicks.kick(lane)
+        return False
     intending = take_turn(app, job.job_id, job.fence)
     if intending is None:
         return True  # somebody else has taken the job on
     job = intending
     try:
         task_id, request_id = app.provider.create(request)
-    except TryLater:
-        requeue(app, job, throttled=True)
-        return False
+    except TryLater as error:
+        requeue(app, job, throttled_by=error)
+        return True  # a short backoff is slept out, a long one left to a later kick
     except OperatorError as error:
         requeue(app, job, paused_by=operator_failure(error))
         return False
@@ -119,11 +134,17 @@ def _create(app: App, job: Job) -> bool:
         app.store.commit(decided)
         return running
 
-    running = deciding(app.clock, record_task)
+    running = deciding(app.clock, record_task, tries=RECORDING_TRIES)
     _start(app, running)
     tell_intent(app, job)
     publish(app, running)
     return True
+
+
+def _refusal(error: TryLater | None) -> Failure | None:
+    if error is None:
+        return None
+    return Failure(code=error.code, message=error.message, request_id=error.request_id)
 
 
 def operator_failure(error: OperatorError) -> Failure:
@@ -134,7 +155,7 @@ def operator_failure(error: OperatorError) -> Failure:
 
 
 def requeue(
-    app: App, job: Job, *, throttled: bool = False, paused_by: Failure | None = None
+    app: App, job: Job, *, throttled_by: TryLater | None = None, paused_by: Failure | None = None
 ) -> None:
     """Put an admitted job back at its place in the backlog."""
 
@@ -144,8 +165,10 @@ def requeue(
             job,
             app.store.lane(job.lane),
             app.clock.now(),
-            throttled_from=pace_of(app, job.lane) if throttled else None,
+            throttled_from=pace_of(app, job.lane) if throttled_by is not None else None,
             paused_by=paused_by,
+            refusal=_refusal(throttled_by),
+            blocked=throttled_by is not None and throttled_by.code == NOT_REACHED,
         )
         app.store.commit(writes)
         return changed

@@ -15,7 +15,7 @@ from retouch.jobs import Answer, Failure, Job, Status
 from retouch.ports import App
 from retouch.records import publish
 from retouch.registry import Json
-from retouch.retrying import deciding
+from retouch.retrying import RECORDING_TRIES, deciding
 from retouch.steps.common import go_on, take_turn, tell_intent
 from retouch.steps.dispatch import hold, operator_failure, requeue
 from retouch.steps.inputs import request_for
@@ -50,8 +50,8 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
         return go_on(job, "stop")  # another invocation has this admission
     try:
         body = app.provider.generate(request)
-    except TryLater:
-        requeue(app, intending, throttled=True)
+    except TryLater as error:
+        requeue(app, intending, throttled_by=error)
         _kick(app, job)
         return go_on(intending, "stop")
     except OperatorError as error:
@@ -85,7 +85,7 @@ def _end(
         app.store.commit(writes)
         return finalizing
 
-    finalizing = deciding(app.clock, decide)
+    finalizing = deciding(app.clock, decide, tries=RECORDING_TRIES)
     _kick(app, finalizing)
     tell_intent(app, job)
     publish(app, finalizing)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 from retouch import jobs
-from retouch.errors import AccountRefused, Conflict, TryLater
+from retouch.errors import Conflict, OperatorError, TryLater
 from retouch.jobs import Failure, Job, Status
 from retouch.ports import App
 from retouch.provider.answers import TaskAnswer
@@ -34,7 +34,7 @@ def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
         answer = app.provider.query(job.task_id)
     except TryLater:
         return _later(app, job)
-    except AccountRefused:
+    except OperatorError:
         # It says nothing about the task, and an operator will mend it.
         _renew(app, job)
         return go_on(job, "wait", _ACCOUNT_WAIT_SECONDS)
@@ -81,7 +81,9 @@ def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
 def _later(app: App, job: Job) -> dict[str, Json]:
     _renew(app, job)
     polling = model_of(job).polling
-    interval = polling.interval if polling is not None else 5
+    age = app.clock.now() - (job.running_at or app.clock.now())
+    # The longer it has taken, the longer it may take: ever slower, up to a minute.
+    interval = min((polling.interval if polling is not None else 5) * (1 + age / 600), 60)
     # Jitter, so that a lane's tasks do not ask in step.
     return go_on(job, "wait", interval * random.uniform(0.8, 1.2))  # noqa: S311
 
