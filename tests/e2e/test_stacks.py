@@ -234,3 +234,48 @@ def test_a_killed_demo_takes_its_stack_with_it(tmp_path: Path) -> None:
     until(
         lambda: True if not processes_with(str(tmp_path)) else None, "the end of all processes", 20
     )
+
+
+def test_a_provider_that_is_not_reached_is_said_and_the_job_is_kept(
+    home: Path, dropped: Path
+) -> None:
+    with temporary(Blueprint(name="dead", provider="http://127.0.0.1:1/api/v1")):
+        done = run("drop", str(dropped), "--wait", "--stack", "dead", "--json")
+        assert done.returncode == 3, done.stderr
+        [job] = json.loads(done.stdout)["jobs"]
+        assert job["status"] in ("QUEUED", "ADMITTED", "CREATING")  # it is tried again meanwhile
+        assert "ProviderNotReached" in job["reason"]
+
+
+def test_a_stack_whose_start_was_killed_can_be_stopped(tmp_path: Path) -> None:
+    env = {**os.environ, "RETOUCH_HOME": str(tmp_path)}
+    starting = subprocess.Popen(
+        [*CLI, "up", "--stack", "half"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=env,
+    )
+    lock = tmp_path / "half" / "lock"
+    until(lambda: True if lock.is_file() and lock.read_text().strip() else None, "the engine")
+    starting.kill()
+    starting.wait(timeout=10)
+    stopped = run("down", "--stack", "half", env={"RETOUCH_HOME": str(tmp_path)})
+    assert stopped.returncode == 0, stopped.stderr
+    assert "is stopped" in stopped.stdout
+    until(lambda: True if not processes_with(str(tmp_path)) else None, "no process left", 20)
+
+
+def test_wrong_usage_gives_status_2_and_names_the_option(stack: Running, dropped: Path) -> None:
+    port = str(urlsplit(stack.endpoint_url).port)
+    for arguments, says in (
+        (("up", "--stack", "other", "--port", port), f"port {port} is taken"),
+        (("up", "--stack", "other", "--provider", "nonsense"), '"nonsense" is not allowed'),
+        (("up", "--stack", "other", "--provider", "dashscope"), "DASHSCOPE_API_KEY is not set"),
+        (("up", "--stack", "e2e", "--provider", "dashscope"), "already runs with simulated"),
+        (("drop", str(dropped), "--to", "../x", "--stack", "e2e"), "is not allowed"),
+        (("jobs", "--state", "nonsense", "--stack", "e2e"), "is not a state"),
+        (("validate", str(dropped / "nowhere")), "there is no such file or folder"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert says in done.stderr
