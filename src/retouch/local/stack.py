@@ -43,10 +43,6 @@ STOP_SECONDS: Final = 10.0
 _CONCURRENCY: Final = "16"
 """Function calls at once on the embedded engine: each is a process; more would only compete."""
 _ARTIFACTS: Final = "retouch-artifacts"
-_DASHSCOPE: Final = {
-    "beijing": "https://dashscope.aliyuncs.com/api/v1",
-    "singapore": "https://dashscope-intl.aliyuncs.com/api/v1",
-}
 T = TypeVar("T")
 _children: Final[dict[int, subprocess.Popen[bytes]]] = {}
 """What this process started and has not ended yet, so that it can be waited for."""
@@ -197,7 +193,7 @@ def _start(
             say("starting the provider simulator")
             provider_url = _start_simulator(blueprint, folder, engine.pid, processes)
         elif blueprint.provider == "dashscope":
-            provider_url = _DASHSCOPE[blueprint.provider_region]
+            provider_url = ""  # the template knows the regions' own
         say("deploying template.yaml")
         outputs = _deploy(blueprint, root, endpoint, provider_url, key)
     except BaseException:
@@ -213,7 +209,7 @@ def _start(
         endpoint_url=endpoint,
         region=REGION,
         provider=blueprint.provider,
-        provider_url=provider_url,
+        provider_url=outputs["ProviderUrl"],
         outputs=outputs,
     )
     _write(folder / "stack.json", json.dumps(asdict(stack), indent=2))

@@ -7,6 +7,7 @@ blindly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from retouch import jobs
@@ -18,7 +19,7 @@ from retouch.errors import (
     ProviderRefused,
     TryLater,
 )
-from retouch.jobs import Admit, Failure, Job, Status
+from retouch.jobs import Admit, Failure, Job, Lane, Status, Writes
 from retouch.ports import App
 from retouch.records import publish
 from retouch.registry import Mode
@@ -159,45 +160,36 @@ def requeue(
 ) -> None:
     """Put an admitted job back at its place in the backlog."""
 
-    def decide() -> Job:
-        assert job.lane is not None  # noqa: S101
-        changed, writes = jobs.requeue(
+    def decide(lane: Lane) -> tuple[Job, Writes]:
+        return jobs.requeue(
             job,
-            app.store.lane(job.lane),
+            lane,
             app.clock.now(),
-            throttled_from=pace_of(app, job.lane) if throttled_by is not None else None,
+            throttled_from=pace_of(app, lane.lane) if throttled_by is not None else None,
             paused_by=paused_by,
             refusal=_refusal(throttled_by),
             blocked=throttled_by is not None and throttled_by.code == NOT_REACHED,
         )
-        app.store.commit(writes)
-        return changed
 
-    changed = deciding(app.clock, decide)
-    tell_intent(app, job)
-    publish(app, changed)
+    _leave(app, job, decide)
 
 
 def hold(app: App, job: Job, doubt: str) -> None:
     """Hold a job whose billed call has an unknown outcome."""
-
-    def decide() -> Job:
-        assert job.lane is not None  # noqa: S101
-        changed, writes = jobs.unresolved(job, app.store.lane(job.lane), app.clock.now(), doubt)
-        app.store.commit(writes)
-        return changed
-
-    changed = deciding(app.clock, decide)
-    tell_intent(app, job)
-    publish(app, changed)
+    _leave(app, job, lambda lane: jobs.unresolved(job, lane, app.clock.now(), doubt))
 
 
 def _end(app: App, job: Job, failure: Failure) -> None:
     """Close a job that the provider refused before there was a task or an execution."""
+    _leave(app, job, lambda lane: jobs.refused(job, lane, app.clock.now(), failure))
+
+
+def _leave(app: App, job: Job, decision: Callable[[Lane], tuple[Job, Writes]]) -> None:
+    """Take a job out of its lane's window as `decision` says, and tell of it."""
 
     def decide() -> Job:
-        assert job.lane is not None  # noqa: S101
-        changed, writes = jobs.refused(job, app.store.lane(job.lane), app.clock.now(), failure)
+        assert job.lane is not None  # noqa: S101  an admitted job has one
+        changed, writes = decision(app.store.lane(job.lane))
         app.store.commit(writes)
         return changed
 
