@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, cast
 from urllib.parse import urlsplit
 
-from retouch.registry import MODEL_LIST_DOC, MODELS, REGIONS, Function, Json, Model
+from retouch.registry import MODEL_LIST_DOC, MODELS, Function, Json, Model
 
 MAX_BYTES: Final = 256 * 1024
 """A sidecar may be this large; the longest legal prompt in every escape is a tenth of it."""
@@ -623,8 +623,3 @@ def schema() -> dict[str, Json]:
         },
         "allOf": branches,
     }
-
-
-def known_regions() -> Sequence[str]:
-    """The provider's regions that a stack can work in."""
-    return REGIONS

@@ -636,3 +636,42 @@ def test_an_unknown_outcome_says_what_the_provider_said() -> None:
     world.dispatch()
 
     assert "HTTP504" in (now(world, job).doubt or "")
+
+
+def test_a_call_that_its_function_may_not_live_to_record_is_not_begun() -> None:
+    # Telling of the admission took so long that the call could be cut off half way.
+    world = World()
+    job = world.enter()
+    world.outbox.before_put.append(lambda: world.clock.advance(10))
+    world.kicks.sent.clear()
+
+    world.dispatch(seconds=30)
+
+    assert world.provider.calls == []
+    assert now(world, job).status is Status.QUEUED
+    assert in_flight(world) == set()
+    assert world.kicks.sent == [world.lane_of(WANX)]
+
+    world.dispatch()
+
+    assert now(world, job).status is Status.RUNNING
+
+
+def test_a_table_that_stays_busy_after_a_create_is_asked_until_it_takes_the_task() -> None:
+    world = World()
+    job = world.enter()
+    refusals = iter(range(30))
+
+    def throttle() -> None:
+        if world.provider.calls and next(refusals, None) is not None:
+            world.store.before_commit.append(throttle)
+            raise TryLater("the table is throttled", code="TableThrottled")
+        world.store.before_commit.append(throttle)
+
+    world.store.before_commit.append(throttle)
+
+    world.dispatch()
+
+    assert next(refusals, None) is None
+    assert now(world, job).status is Status.RUNNING
+    assert len(world.provider.billed) == 1

@@ -367,3 +367,21 @@ def test_a_transaction_that_can_never_hold_is_no_conflict(stack: Stack) -> None:
 def test_an_error_of_another_kind_stays_what_it_is(stack: Stack) -> None:
     with pytest.raises(ClientError, match="AccessDenied"):
         refused(stack, "AccessDeniedException").commit((PutJob(job()),))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "InternalServerError",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingException",
+        "TransactionInProgressException",
+    ],
+)
+def test_a_busy_table_is_asked_again_later(stack: Stack, code: str) -> None:
+    # Fault 19: raised as it is, it would cost a paid task id.
+    store = refused(stack, code)
+    with pytest.raises(TryLater) as raised:
+        store.commit((PutJob(job()),))
+    assert not isinstance(raised.value, Conflict)

@@ -11,14 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retouch.registry import Json
+from retouch.registry import REGIONS, Json
 from retouch.sidecar import (
     MAX_BYTES,
     Order,
     Problem,
     check,
     is_url,
-    known_regions,
     read,
     schema,
     shown,
@@ -418,7 +417,7 @@ def test_the_other_models_work_in_both_regions(raw: dict[str, Json], region: str
 
 def test_without_a_stack_no_region_is_checked() -> None:
     assert accepted(wanx()).model == WANX
-    assert set(known_regions()) == {"beijing", "singapore"}
+    assert set(REGIONS) == {"beijing", "singapore"}
 
 
 # --- parameters ------------------------------------------------------------------------------------
