@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +22,19 @@ KEY = "sk-test"
 SYNTHESIS = "services/aigc/image2image/image-synthesis"
 GENERATION = "services/aigc/image-generation/generation"
 MULTIMODAL = "services/aigc/multimodal-generation/generation"
+MODELS = (
+    "wanx2.1-imageedit",
+    "qwen-image-edit",
+    "qwen-image-edit-plus",
+    "qwen-image-edit-plus-2025-10-30",
+    "qwen-image-edit-plus-2025-12-15",
+    "qwen-image-edit-max",
+    "qwen-image-edit-max-2026-01-16",
+    "wan2.5-i2i-preview",
+    "wan2.6-image",
+    "wan2.7-image",
+    "wan2.7-image-pro",
+)
 TERMINAL = {"SUCCEEDED", "FAILED", "CANCELED", "UNKNOWN"}
 PATIENCE_SECONDS = 20.0
 
@@ -114,6 +129,58 @@ def eventually(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A server-sent event."""
+
+    id: str
+    kind: str
+    status: int
+    data: Json
+
+    @property
+    def reason(self) -> str:
+        (choice,) = self.data["output"]["choices"]
+        return str(choice["finish_reason"])
+
+    @property
+    def item(self) -> Json:
+        """The one content item that a result brings."""
+        (choice,) = self.data["output"]["choices"]
+        assert choice["message"]["role"] == "assistant"
+        (item,) = choice["message"]["content"]
+        return dict(item)
+
+
+def events_of(answer: httpx.Response) -> Iterator[Event]:
+    """The events as they arrive, read strictly in the provider's spelling."""
+    block: list[str] = []
+    for line in answer.iter_lines():
+        if line:
+            block.append(line)
+            continue
+        number, kind, status, data = block
+        block = []
+        yield Event(
+            number.removeprefix("id:"),
+            kind.removeprefix("event:"),
+            int(status.removeprefix(":HTTP_STATUS/")),
+            json.loads(data.removeprefix("data:")),
+        )
+    assert block == []
+
+
+def until_cut(answer: httpx.Response) -> bytes:
+    """What was received before the connection broke; fails if it did not."""
+    received = bytearray()
+    try:
+        for chunk in answer.iter_raw():
+            received += chunk
+    except httpx.RemoteProtocolError:
+        return bytes(received)
+    raise AssertionError("the whole body arrived")
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str, str]:

@@ -22,6 +22,7 @@ from .support import (
     messages,
     picture_of,
     refusal,
+    until_cut,
     wanx,
 )
 
@@ -102,17 +103,6 @@ def test_a_late_answer(api: Api, when: str) -> None:
             timeout=0.5,
         )
     assert tasks_made(api) == before + 2
-
-
-def until_cut(answer: httpx.Response) -> bytes:
-    """What was received before the connection broke; fails if it did not."""
-    received = bytearray()
-    try:
-        for chunk in answer.iter_raw():
-            received += chunk
-    except httpx.RemoteProtocolError:
-        return bytes(received)
-    raise AssertionError("the whole body arrived")
 
 
 def test_a_body_cut_off_by_the_connection(api: Api) -> None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from .conftest import StartApi
-from .support import GENERATION, MULTIMODAL, SYNTHESIS, Api, Json, messages, refusal, wanx
+from .support import (
+    GENERATION,
+    MULTIMODAL,
+    PHOTO_URL,
+    SYNTHESIS,
+    Api,
+    Json,
+    messages,
+    refusal,
+    wanx,
+)
 
 QUICK = "breakdown"
 THROTTLED = (
@@ -16,6 +26,8 @@ THROTTLED = (
 
 
 def body_of(model: str) -> Json:
+    if model.startswith("wan2.5"):
+        return {"model": model, "input": {"prompt": QUICK, "images": [PHOTO_URL]}}
     return wanx(prompt=QUICK) if model.startswith("wanx") else messages(model, text=QUICK)
 
 
@@ -23,6 +35,7 @@ def body_of(model: str) -> Json:
     ("model", "endpoint", "count", "window"),
     [
         ("wanx2.1-imageedit", SYNTHESIS, 2, 1),
+        ("wan2.5-i2i-preview", SYNTHESIS, 5, 1),
         ("wan2.7-image", GENERATION, 5, 1),
         ("wan2.7-image-pro", GENERATION, 5, 1),
         ("wan2.6-image", GENERATION, 5, 1),
@@ -116,3 +129,22 @@ def test_counts(start: StartApi) -> None:
     assert stats["max_running"] == {"wanx2.1-imageedit": 1, "qwen-image-edit-plus": 1}
     assert stats["refused"] == {"InvalidParameter": 1}
     assert stats["requests"] == {"create": 2, "query": 1, "sync": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "endpoint", "places"),
+    [
+        ("wanx2.1-imageedit", SYNTHESIS, 2),
+        ("wan2.5-i2i-preview", SYNTHESIS, 5),
+        ("wan2.6-image", GENERATION, 5),
+        ("wan2.7-image", GENERATION, 5),
+        ("wan2.7-image-pro", GENERATION, 5),
+    ],
+)
+def test_places_of_a_model(start: StartApi, model: str, endpoint: str, places: int) -> None:
+    api = start(at_concurrency_limit="refuse")
+    for _ in range(places):
+        api.until(api.create(body_of(model), endpoint), {"RUNNING"})
+    api.simulator.clock.advance(1)
+    assert refusal(api.post(endpoint, body_of(model)))[:2] == (429, "Throttling.Concurrency")
+    assert api.simulator.stats["max_running"] == {model: places}

@@ -70,6 +70,31 @@ def test_faults_and_accounts_from_the_start(tmp_path: Path) -> None:
         assert listed(base_url, "sk-two").status_code == 401
 
 
+def test_region_and_workspaces_from_the_start() -> None:
+    with running("--region", "singapore", "--workspace", "llm-a", "--workspace", "llm-b") as (
+        _,
+        base_url,
+    ):
+        headers = {"Authorization": f"Bearer {KEY}"}
+
+        def policy(model: str, workspace: str) -> int:
+            asked = {"action": "getPolicy", "model": model}
+            named = headers | {"X-DashScope-WorkSpace": workspace}
+            return httpx.get(f"{base_url}/uploads", params=asked, headers=named).status_code
+
+        assert [policy("wan2.7-image", one) for one in ("llm-a", "llm-b", "llm-c")] == [
+            200, 200, 401,
+        ]  # fmt: skip
+        assert policy("wanx2.1-imageedit", "llm-a") == 400
+
+
+def test_help_shows_the_options() -> None:
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0
+    for option in ("--region {beijing,singapore,virginia,frankfurt}", "--workspace ID", "--port"):
+        assert option in done.stdout
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -77,6 +102,7 @@ def test_faults_and_accounts_from_the_start(tmp_path: Path) -> None:
         ["--time-scale", "-1"],
         ["--account", "sk-one"],
         ["--port", "x"],
+        ["--region", "hongkong"],
     ],
 )
 def test_wrong_usage(options: list[str]) -> None:

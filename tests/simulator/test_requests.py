@@ -80,10 +80,13 @@ def test_a_model_is_served_at_its_own_endpoints(api: Api, endpoint: str, body: J
     assert refusal(api.post(endpoint, body)) == URL_ERROR
 
 
+@pytest.mark.parametrize("headers", [{}, {"X-DashScope-Async": "disable"}])
 @pytest.mark.parametrize("body", [wanx(), messages("wan2.7-image"), messages("wan2.6-image")])
-def test_asynchronous_endpoints_need_the_header(api: Api, body: Json) -> None:
+def test_asynchronous_endpoints_need_the_header(
+    api: Api, body: Json, headers: dict[str, str]
+) -> None:
     endpoint = SYNTHESIS if body["model"].startswith("wanx") else GENERATION
-    assert refusal(api.http.post(endpoint, json=body)) == (
+    assert refusal(api.http.post(endpoint, json=body, headers=headers)) == (
         403,
         "AccessDenied",
         "current user api does not support synchronous calls.",

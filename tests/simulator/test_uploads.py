@@ -108,6 +108,7 @@ def test_a_name_cannot_be_used_twice(api: Api) -> None:
         {"policy": "x"},
         {"key": "elsewhere/a.png"},
         {"x-oss-object-acl": "public-read"},
+        {"x-oss-forbid-overwrite": "false"},
     ],
 )
 def test_the_form_must_carry_the_policy(api: Api, change: dict[str, Any]) -> None:
@@ -119,6 +120,20 @@ def test_the_file_must_come_last(api: Api) -> None:
     fields = [(name, (None, value)) for name, value in form(granted).items()]
     parts: Any = [("file", ("a.png", PHOTO)), *fields]
     assert httpx.post(granted["upload_host"], files=parts).status_code == 400
+
+
+def test_one_file_a_form(api: Api) -> None:
+    granted = policy(api)
+    fields: Any = form(granted)
+    two: Any = [("file", ("a.png", PHOTO)), ("file", ("b.png", PHOTO))]
+    refused = httpx.post(granted["upload_host"], data=fields, files=two)
+    assert refused.status_code == 400
+    assert "<Code>MalformedPOSTRequest</Code>" in refused.text
+
+
+@pytest.mark.parametrize(("asked", "status"), [("201", 201), ("204", 204), ("teapot", 204)])
+def test_the_form_chooses_the_status(api: Api, asked: str, status: int) -> None:
+    assert posted(policy(api), success_action_status=asked).status_code == status
 
 
 def test_policy_and_file_expire(start: StartApi) -> None:

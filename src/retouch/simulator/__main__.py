@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from retouch.simulator.app import create_app
 from retouch.simulator.config import SimulatorConfig
 from retouch.simulator.faults import read_plan_file
+from retouch.simulator.rules import REGIONS
 from retouch.simulator.serving import base_url, bind, build_server
 
 _PARENT_CHECK_SECONDS = 0.5
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             image_checks=given.image_checks,
             choices_failure=given.choices_failure,
             accounts=dict(given.account) if given.account else None,
+            region=given.region,
+            snapshots=dict(given.snapshot or ()),
+            workspaces=frozenset(given.workspace) if given.workspace else None,
             data_dir=given.data_dir,
             faults=read_plan_file(given.faults) if given.faults else (),
         )
@@ -113,10 +117,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--choices-failure", choices=("output", "top_level"), default="output")
     parser.add_argument(
         "--account",
-        type=_account,
+        type=_pair,
         action="append",
         metavar="KEY=ACCOUNT",
         help="accept only these keys; may be repeated",
+    )
+    parser.add_argument(
+        "--region",
+        choices=tuple(REGIONS),
+        default="beijing",
+        help="decides the models, and the region that the task list names",
+    )
+    parser.add_argument(
+        "--workspace",
+        action="append",
+        metavar="ID",
+        help="accept only these workspace ids; may be repeated",
+    )
+    parser.add_argument(
+        "--snapshot",
+        type=_pair,
+        action="append",
+        metavar="NAME=MODEL",
+        help="a further snapshot with the rules of a known model; may be repeated",
     )
     parser.add_argument("--data-dir", type=Path, help="folder for result images")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="JSON array of faults")
@@ -132,11 +155,11 @@ def _not_negative(text: str) -> float:
     return number
 
 
-def _account(text: str) -> tuple[str, str]:
-    key, equals, account = text.partition("=")
-    if not (key and equals and account):
-        raise argparse.ArgumentTypeError("must be KEY=ACCOUNT")
-    return key, account
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError("must be two names with = between them")
+    return name, value
 
 
 if __name__ == "__main__":

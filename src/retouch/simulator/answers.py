@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from retouch.simulator.checks import Order
 from retouch.simulator.clock import provider_timestamp
 from retouch.simulator.errors import ProviderError
-from retouch.simulator.tasks import Made, Task
+from retouch.simulator.narration import step_text
+from retouch.simulator.tasks import Made, Outcome, Part, Task
 
 Json = dict[str, Any]
-
-REGION = "cn-beijing"
 
 
 def refusal(error: ProviderError, request_id: str) -> Json:
@@ -50,8 +50,8 @@ def queried(task: Task, request_id: str, host: str) -> Json:
             if in_results:
                 output["results"] = [_result(task.order, one, host) for one in task.outcomes]
             else:
-                output |= {"finished": True} | content(task.order, task.images, host)
-            answer["usage"] = usage(task.order, task.images)
+                output |= {"finished": True} | content(task.order, task.outcomes, host)
+            answer["usage"] = usage(task.order, task.outcomes)
         case "FAILED":
             if task.error is not None:
                 output |= {"code": task.error.code, "message": task.error.message}
@@ -62,44 +62,70 @@ def queried(task: Task, request_id: str, host: str) -> Json:
     return answer | {"output": output}
 
 
-def called(order: Order, images: Sequence[Made], request_id: str, host: str) -> Json:
+def called(order: Order, outcomes: Sequence[Outcome], request_id: str, host: str) -> Json:
     """The answer to a synchronous call."""
     finished = {"finished": True} if order.rules.typed_content else {}
     return {
-        "output": content(order, images, host) | finished,
-        "usage": usage(order, images),
+        "output": content(order, outcomes, host) | finished,
+        "usage": usage(order, outcomes),
         "request_id": request_id,
     }
 
 
-def content(order: Order, images: Sequence[Made], host: str) -> Json:
+def streamed(
+    order: Order, part: Part, images: Sequence[Made], text: str, request_id: str, host: str
+) -> Json:
+    """One event of a stream: `part` alone, and the usage of all `images` and `text` so far."""
+    if isinstance(part.content, Made):
+        item = _item(order, "image", f"{host}{part.content.path}")
+    else:
+        item = _item(order, "text", part.content)
+    choice = _choice([item], "stop" if part.last else "null")
+    return {
+        "output": {"choices": [choice], "finished": part.last},
+        "usage": _with_text_tokens(order, images, text),
+        "request_id": request_id,
+    }
+
+
+def event(number: int, kind: str, status: int, data: Json) -> bytes:
+    """One server-sent event in the provider's spelling, which has no blanks behind the colons."""
+    encoded = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"id:{number}\nevent:{kind}\n:HTTP_STATUS/{status}\ndata:{encoded}\n\n".encode()
+
+
+def content(order: Order, outcomes: Sequence[Outcome], host: str) -> Json:
     """The `choices` of a messages model."""
-    items = [_item(order, "image", f"{host}{image.path}") for image in images]
-    match order.mode.answer:
-        case "choice_each":
-            return {"choices": [_choice([item]) for item in items]}
-        case "interleaved":
-            mixed: list[Json] = []
-            for number, item in enumerate(items, start=1):
-                mixed += [_item(order, "text", f"Simulated step {number}. "), item]
-            return {"choices": [_choice(mixed)]}
-        case _:
-            return {"choices": [_choice(items)]}
+    if order.mode.answer == "interleaved":
+        mixed: list[Json] = []
+        for number, outcome in enumerate(outcomes, start=1):
+            mixed.append(_item(order, "text", step_text(number)))
+            if isinstance(outcome, Made):
+                mixed.append(_item(order, "image", f"{host}{outcome.path}"))
+        return {"choices": [_choice(mixed)]}
+    items = [_item(order, "image", f"{host}{image.path}") for image in _made(outcomes)]
+    if order.mode.answer == "choice_each":
+        return {"choices": [_choice([item]) for item in items]}
+    return {"choices": [_choice(items)]}
 
 
-def usage(order: Order, images: Sequence[Made]) -> Json:
+def usage(order: Order, outcomes: Sequence[Outcome]) -> Json:
     """The `usage` object in the layout of the order's model."""
+    images = _made(outcomes)
+    if order.mode.usage == "size_text_tokens":
+        text = "".join(step_text(number) for number in range(1, len(outcomes) + 1))
+        return _with_text_tokens(order, images, text)
     return _USAGE[order.mode.usage](order, images)
 
 
-def listed(task: Task) -> Json:
+def listed(task: Task, region: str) -> Json:
     """A task as the list shows it; times in epoch milliseconds."""
     endpoint = (task.order.rules.async_endpoint or "").removeprefix("services/aigc/")
     row = {
         "task_id": task.id,
         "status": task.status,
         "model_name": task.order.model,
-        "region": REGION,
+        "region": region,
         "request_id": task.request_id,
         "api_key_id": "1500000",
         "caller_parent_id": task.account,
@@ -152,8 +178,12 @@ def _item(order: Order, kind: str, value: str) -> Json:
     return ({"type": kind} if order.rules.typed_content else {}) | {kind: value}
 
 
-def _choice(items: list[Json]) -> Json:
-    return {"finish_reason": "stop", "message": {"role": "assistant", "content": items}}
+def _choice(items: list[Json], finish_reason: str = "stop") -> Json:
+    return {"finish_reason": finish_reason, "message": {"role": "assistant", "content": items}}
+
+
+def _made(outcomes: Sequence[Outcome]) -> list[Made]:
+    return [outcome for outcome in outcomes if isinstance(outcome, Made)]
 
 
 def _milliseconds(moment: float) -> int:
@@ -161,7 +191,7 @@ def _milliseconds(moment: float) -> int:
 
 
 def _size(images: Sequence[Made]) -> str:
-    width, height = images[-1].size
+    width, height = images[-1].size if images else (0, 0)
     return f"{width}*{height}"
 
 
@@ -182,6 +212,12 @@ def _with_no_tokens(order: Order, images: Sequence[Made]) -> Json:
 def _with_tokens(order: Order, images: Sequence[Made]) -> Json:
     given = len(order.prompt) + 3600 * len(order.images)
     made = 2 * len(images)
+    tokens = {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
+    return {"image_count": len(images), "size": _size(images)} | tokens
+
+
+def _with_text_tokens(order: Order, images: Sequence[Made], text: str) -> Json:
+    given, made = len(order.prompt), len(text)
     tokens = {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
     return {"image_count": len(images), "size": _size(images)} | tokens
 

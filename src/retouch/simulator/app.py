@@ -25,7 +25,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from retouch.simulator import answers, errors, moderation
@@ -44,13 +44,16 @@ from retouch.simulator.rules import (
     MULTIMODAL_GENERATION,
     POLICY_RATE,
     QUERY_RATE,
+    REGIONS,
     Model,
 )
-from retouch.simulator.tasks import STATUSES, Inputs, Task, TaskStore, Workshop
+from retouch.simulator.tasks import STATUSES, Inputs, Made, Part, Task, TaskStore, Workshop
 from retouch.simulator.uploads import MAX_FILE_MB, UPLOAD_PATH, UploadStore
 from retouch.simulator.wire import API_PATH, CONTROL_PATH, SEEN, Wire
 
 _DAY = 24 * 3600.0
+# What a form may ask to be answered with; object storage passes over anything else.
+_UPLOADED = {"200": 200, "201": 201, "204": 204}
 # Drawing is CPU work; more threads than this only make every picture slower.
 _DRAWING_THREADS = 2
 
@@ -89,6 +92,7 @@ class Provider:
         self.journal = Journal()
         self.faults = FaultPlan(config.faults)
         self.tasks = TaskStore(self.clock)
+        self._region = REGIONS[config.region]
         self._uploads = UploadStore(self.clock, config.max_upload_bytes)
         self._limiter = RateLimiter(self.clock, enforced=config.limits)
         self._rng = random.Random(config.seed)  # noqa: S311
@@ -154,25 +158,30 @@ class Provider:
         """Create a task, or do a synchronous call."""
         account = self._account(request)
         body = await _json_body(request)
-        name, model = _model(body)
+        name, model = self._model(body.get("model"))
         endpoint = f"services/{request.path_params['rest']}"
-        wants_async = "x-dashscope-async" in request.headers
+        async_header = request.headers.get("x-dashscope-async")
         if endpoint not in ENDPOINTS or endpoint not in (
             model.sync_endpoint, model.async_endpoint,
         ):  # fmt: skip
             raise errors.url_error()
         is_async = endpoint != MULTIMODAL_GENERATION
-        if is_async and not wants_async:
+        if is_async and not _is_enabled(async_header):
             raise errors.needs_async()
-        if wants_async and not is_async:
+        if not is_async and async_header is not None:
             raise errors.refuses_async()
+        if not is_async and self._region.async_only:
+            raise errors.needs_async()
         self._limiter.take(("submit", account, name), model.rate)
         order = read_order(name, model, body)
-        if order.mode.sync_needs_sse and not is_async:
+        is_stream = order.mode.sync_needs_sse and not is_async
+        if is_stream and not (
+            _is_enabled(request.headers.get("x-dashscope-sse")) and order.parameters["stream"]
+        ):
             raise errors.invalid("enable_interleave supports only streaming or asynchronous calls")
         moderation.inspect_input(order.prompt)
         self._workshop.admit(order, account)
-        resolve_oss = request.headers.get("x-dashscope-ossresourceresolve") == "enable"
+        resolve_oss = _is_enabled(request.headers.get("x-dashscope-ossresourceresolve"))
 
         async def inputs() -> Inputs:
             return await self._inputs(order, account, resolve_oss)
@@ -182,8 +191,37 @@ class Provider:
         request_id = _request_id(request)
         pictures = await inputs()
         self.journal.created(name, self.clock.now())
-        images = await self._workshop.call(order, account, pictures)
-        return JSONResponse(answers.called(order, images, request_id, _host(request)))
+        if is_stream:
+            parts = self._workshop.stream(order, account, pictures)
+            # What fails before the first event is refused as any other call.
+            first = await anext(parts)
+            events = self._events(request, order, first, parts)
+            return StreamingResponse(
+                events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+            )
+        outcomes = await self._workshop.call(order, account, pictures)
+        return JSONResponse(answers.called(order, outcomes, request_id, _host(request)))
+
+    async def _events(
+        self, request: Request, order: Order, first: Part, rest: AsyncIterator[Part]
+    ) -> AsyncIterator[bytes]:
+        request_id, host = _request_id(request), _host(request)
+        images: list[Made] = []
+        text = ""
+        number = 0
+        try:
+            async for part in _chained(first, rest):
+                if isinstance(part.content, Made):
+                    images.append(part.content)
+                else:
+                    text += part.content
+                number += 1
+                data = answers.streamed(order, part, images, text, request_id, host)
+                yield answers.event(number, "result", 200, data)
+        except ProviderError as error:
+            self.journal.broke(_seen(request), error.code)
+            refusal = answers.refusal(error, request_id)
+            yield answers.event(number + 1, "error", error.status, refusal)
 
     async def _create(
         self,
@@ -265,10 +303,11 @@ class Provider:
             if start <= task.created <= end
             and query.get("task_id") in (None, task.id)
             and query.get("model_name") in (None, task.order.model)
-            and query.get("region") in (None, answers.REGION)
+            and query.get("region") in (None, self._region.name)
             and status in (None, task.status)
         ]
-        rows = [answers.listed(task) for task in found[(number - 1) * size : number * size]]
+        shown = found[(number - 1) * size : number * size]
+        rows = [answers.listed(task, self._region.name) for task in shown]
         return JSONResponse(answers.page(rows, len(found), number, size, _request_id(request)))
 
     async def cancel(self, request: Request) -> Response:
@@ -290,8 +329,7 @@ class Provider:
         model = request.query_params.get("model")
         if not model:
             raise errors.invalid("Required parameter(model) missing or invalid")
-        if model not in MODELS:
-            raise errors.model_not_exist()
+        self._model(model)
         self._limiter.take(("policy", account, model), POLICY_RATE)
         data = self._uploads.grant(account, model, _host(request))
         return JSONResponse({"request_id": _request_id(request), "data": data})
@@ -312,7 +350,10 @@ class Provider:
             self._uploads.put(text, data)
         except ProviderError as error:
             return _storage_error(request, error)
-        return Response(status_code=int(text.get("success_action_status", "204")))
+        except HTTPException as error:
+            malformed = ProviderError(400, "MalformedPOSTRequest", str(error.detail))
+            return _storage_error(request, malformed)
+        return Response(status_code=_UPLOADED.get(text.get("success_action_status", ""), 204))
 
     async def result(self, request: Request) -> Response:
         """A result image, as object storage gives it."""
@@ -360,7 +401,23 @@ class Provider:
                 return JSONResponse({"error": f"need a number `advance` >= 0: {error}"}, 422)
         return JSONResponse({"now": self.clock.now()})
 
+    def _model(self, name: object) -> tuple[str, Model]:
+        if name is None or name == "":
+            raise ProviderError(400, "BadRequest.EmptyModel", "Required parameter(model) missing.")
+        base = self.config.snapshots.get(name, name) if isinstance(name, str) else None
+        if not isinstance(name, str) or base not in self._region.models:
+            raise errors.model_not_exist()
+        return name, MODELS[base]
+
     def _account(self, request: Request) -> str:
+        account = self._account_of_key(request)
+        workspace = request.headers.get("x-dashscope-workspace")
+        known = self.config.workspaces
+        if workspace is not None and known is not None and workspace not in known:
+            raise errors.bad_workspace()
+        return account
+
+    def _account_of_key(self, request: Request) -> str:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         key = key.strip()
         if scheme.lower() != "bearer" or not key:
@@ -390,13 +447,14 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _model(body: dict[str, Any]) -> tuple[str, Model]:
-    name = body.get("model")
-    if name is None or name == "":
-        raise ProviderError(400, "BadRequest.EmptyModel", "Required parameter(model) missing.")
-    if not isinstance(name, str) or name not in MODELS:
-        raise errors.model_not_exist()
-    return name, MODELS[name]
+async def _chained(first: Part, rest: AsyncIterator[Part]) -> AsyncIterator[Part]:
+    yield first
+    async for part in rest:
+        yield part
+
+
+def _is_enabled(header: str | None) -> bool:
+    return header is not None and header.lower() == "enable"
 
 
 def _check_boxes(order: Order, pictures: tuple[Picture, ...]) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from retouch.simulator.clock import Clock
 from retouch.simulator.faults import Fault
+from retouch.simulator.rules import RegionId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,10 @@ class SimulatorConfig:
             HTTP 200, or on top level without `output` with HTTP 400. Both are documented.
         accounts: API key to account name. `None` accepts any key that begins with `sk-`, except
             `sk-sp-`, as one account.
+        region: Which region this simulator is: it decides which models there are, whether
+            synchronous calls are served, and what the task list names.
+        snapshots: Further dated snapshots, by name, and the model whose rules each has.
+        workspaces: The workspace ids that `X-DashScope-WorkSpace` may name; `None` is any.
         fetch_seconds: Time allowed for fetching one input image.
         max_body_bytes: Largest request body accepted.
         max_page_size: Largest page of the task list; undocumented at the provider.
@@ -44,6 +49,9 @@ class SimulatorConfig:
     image_checks: Literal["create", "run"] = "create"
     choices_failure: Literal["output", "top_level"] = "output"
     accounts: Mapping[str, str] | None = None
+    region: RegionId = "beijing"
+    workspaces: frozenset[str] | None = None
+    snapshots: Mapping[str, str] = field(default_factory=dict)
     fetch_seconds: float = 10.0
     max_body_bytes: int = 128 * 1024 * 1024
     max_page_size: int = 100

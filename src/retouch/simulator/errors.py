@@ -33,7 +33,7 @@ def url_error() -> ProviderError:
 
 
 def model_not_exist() -> ProviderError:
-    """A model name nobody knows."""
+    """A model name nobody knows, or that this region does not have."""
     return invalid("Model not exist.")
 
 
@@ -56,8 +56,14 @@ def invalid_api_key() -> ProviderError:
     return ProviderError(401, "InvalidApiKey", "Invalid API-key provided.")
 
 
+def bad_workspace() -> ProviderError:
+    """A workspace that does not exist or has not this account as a member."""
+    # The code is documented, its words are not.
+    return ProviderError(401, "NOT AUTHORIZED", "The workspace id is wrong or not yours.")
+
+
 def needs_async() -> ProviderError:
-    """An asynchronous endpoint called without the asynchronous header."""
+    """A call without the asynchronous header where only asynchronous calls are served."""
     return ProviderError(
         403, "AccessDenied", "current user api does not support synchronous calls."
     )

@@ -9,11 +9,16 @@ can wait before and after the request is handled and has one effect:
 `cut_before`    close the connection; the request is not handled
 `cut_after`     handle the request (the task is made), then close the connection without an answer
 `replace_body`  handle the request, then answer with `status` (200), `headers` and `body`
-`truncate`      handle the request, promise the whole length, close after `keep_bytes`
+`truncate`      handle the request, promise the whole length, close after `keep_bytes`, or of a
+                stream after `keep_events`
 `drip`          handle the request, answer at `bytes_per_second`
 `merge`         handle the request, merge the object `body` into the JSON answer, deeply; a null
-                removes a key. `{"output": {"task_status": "SUSPENDED"}}` is a state never seen
+                removes a key. `{"output": {"task_status": "SUSPENDED"}}` is a state never seen.
+                Of a stream every event is changed
 =============== =================================================================================
+
+A stream is passed on as it comes by `none`, `truncate` and `drip`; the effects that handle the
+request and then change the answer wait until the stream has ended.
 """
 
 from __future__ import annotations
@@ -44,6 +49,9 @@ class Fault(BaseModel):
         delay_before: Seconds of real time to wait before the request is handled.
         delay_after: Seconds of real time to wait before the answer is sent.
         body: What to answer: a JSON value, or a string that is sent as it is.
+        keep_bytes: How much of the body `truncate` sends.
+        keep_events: How many server-sent events `truncate` sends; if given, `keep_bytes` is not
+            looked at.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +68,7 @@ class Fault(BaseModel):
     headers: Mapping[str, str] = {}
     body: Any = None
     keep_bytes: int = Field(default=0, ge=0)
+    keep_events: int | None = Field(default=None, ge=0)
     bytes_per_second: float = Field(default=1.0, gt=0)
 
     def matches(self, route: Route, method: str, model: str | None) -> bool:

@@ -17,7 +17,10 @@ _DATA_URL = re.compile(r"(data:[^;,]{0,40};base64,.{0,16})(.*)", re.IGNORECASE |
 
 @dataclass
 class SeenRequest:
-    """One request. `status` is `None` while it is handled and when no answer was sent."""
+    """One request. `status` is `None` while it is handled and when no answer was sent.
+
+    `code` is that of a refusal, or of the error that ended a stream after its status 200.
+    """
 
     number: int
     time: float
@@ -27,6 +30,7 @@ class SeenRequest:
     route: str
     headers: Mapping[str, str]
     with_key: bool
+    workspace: str | None = None
     model: str | None = None
     body: Any = None
     fault: str | None = None
@@ -85,6 +89,12 @@ class Journal:
             request.status = status
             if request.code is not None:
                 self._stats.refused[request.code] += 1
+
+    def broke(self, request: SeenRequest, code: str) -> None:
+        """Enter the error that ended a stream whose status was already sent."""
+        with self._lock:
+            request.code = code
+            self._stats.refused[code] += 1
 
     def created(self, model: str, moment: float) -> None:
         """Count a task made, or a sync call accepted."""

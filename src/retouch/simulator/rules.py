@@ -109,7 +109,7 @@ class ImageRules:
 
 
 AnswerShape = Literal["results", "one_choice", "choice_each", "interleaved"]
-UsageLayout = Literal["count", "sides", "size_tokens", "size_no_tokens"]
+UsageLayout = Literal["count", "sides", "size_tokens", "size_no_tokens", "size_text_tokens"]
 BodyProtocol = Literal["function", "images", "messages"]
 
 
@@ -348,7 +348,8 @@ _WAN26 = Model(
             parameters=_WAN26_COMMON
             | {
                 "n": Whole(1, 1, 1),
-                "stream": Flag(),
+                # Needed in a raw synchronous call, but the official client leaves it out.
+                "stream": Flag(True),
                 "size": Size(
                     default_area=1280 * 1280,
                     area=(768 * 768, 1280 * 1280),
@@ -359,7 +360,7 @@ _WAN26 = Model(
             },
             images=(0, 1),
             answer="interleaved",
-            usage="size_tokens",
+            usage="size_text_tokens",
             seconds=(60.0, 127.0),
             edit="sequence",
             sync_needs_sse=True,
@@ -451,4 +452,23 @@ MODELS: Mapping[str, Model] = {
     "wan2.6-image": _WAN26,
     "wan2.7-image": _WAN27,
     "wan2.7-image-pro": _WAN27_PRO,
+}
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region: its name in the task list, its models, and whether it takes no synchronous calls."""
+
+    name: str
+    models: frozenset[str]
+    async_only: bool = False
+
+
+RegionId = Literal["beijing", "singapore", "virginia", "frankfurt"]
+
+REGIONS: Mapping[RegionId, Region] = {
+    "beijing": Region("cn-beijing", frozenset(MODELS)),
+    "singapore": Region("ap-southeast-1", frozenset(MODELS) - {"wanx2.1-imageedit"}),
+    "virginia": Region("us-east-1", frozenset({"wan2.6-image"})),
+    "frankfurt": Region("eu-central-1", frozenset({"wan2.6-image"}), async_only=True),
 }

@@ -2,7 +2,8 @@
 
 A task is PENDING until it has a place, RUNNING while it is drawn and its drawn duration passes,
 then SUCCEEDED if at least one image was made, FAILED otherwise. A synchronous call is the same work
-without a task to query. Everything here runs on the server's event loop; drawing runs in threads.
+without a task to query; a streamed call is that work told as it goes on. Everything here runs on
+the server's event loop; drawing runs in threads.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,6 +24,7 @@ from retouch.simulator.clock import Clock
 from retouch.simulator.errors import ProviderError
 from retouch.simulator.images import Picture
 from retouch.simulator.journal import Journal
+from retouch.simulator.narration import step_pieces
 from retouch.simulator.results import RETENTION_SECONDS, ResultStore
 from retouch.simulator.rules import SEED_MAX
 
@@ -48,6 +50,14 @@ class Made:
 
 
 Outcome = Made | ProviderError
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one event of a stream brings: a piece of text, or an image."""
+
+    content: str | Made
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,7 @@ class Workshop:
         self._refuse_above_limit = refuse_above_limit
         self._places: dict[tuple[str, str], _Places] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
 
     def admit(self, order: Order, account: str) -> None:
         """Refuse an order above the concurrency limit, where the simulator is told to.
@@ -168,8 +179,8 @@ class Workshop:
         self._running[task.id].cancel()
         return True
 
-    async def call(self, order: Order, account: str, inputs: Inputs) -> list[Made]:
-        """Do the work of a synchronous call and give its images.
+    async def call(self, order: Order, account: str, inputs: Inputs) -> Sequence[Outcome]:
+        """Do the work of a synchronous call; at least one of the outcomes is an image.
 
         Raises:
             ProviderError: No image could be made, or it took longer than 300 s.
@@ -181,14 +192,34 @@ class Workshop:
                 return await self._make(order, inputs)
 
         outcomes = await self._within(work(), SYNC_CEILING_SECONDS, errors.sync_timeout())
-        made = [outcome for outcome in outcomes if isinstance(outcome, Made)]
-        if not made:
+        if not any(isinstance(outcome, Made) for outcome in outcomes):
             raise _first_error(outcomes)
-        return made
+        return outcomes
+
+    async def stream(self, order: Order, account: str, inputs: Inputs) -> AsyncIterator[Part]:
+        """Do the work of a synchronous call and give its text and images as they come.
+
+        The work is done to its end even if nobody listens any more: a lost connection does not
+        make it cheaper.
+
+        Raises:
+            ProviderError: No image could be made, or it took longer than 300 s.
+        """
+        told: asyncio.Queue[Part | ProviderError] = asyncio.Queue()
+        work = asyncio.create_task(self._tell(order, account, inputs, told.put_nowait))
+        self._telling.add(work)
+        work.add_done_callback(self._telling.discard)
+        while True:
+            part = await told.get()
+            if isinstance(part, ProviderError):
+                raise part
+            yield part
+            if part.last:
+                return
 
     async def close(self) -> None:
         """Drop all work that is not done."""
-        running = list(self._running.values())
+        running = [*self._running.values(), *self._telling]
         for work in running:
             work.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -227,23 +258,75 @@ class Workshop:
         self._journal.billed(order.model, sum(isinstance(one, Made) for one in outcomes))
         return outcomes
 
+    async def _tell(
+        self,
+        order: Order,
+        account: str,
+        inputs: Inputs,
+        tell: Callable[[Part | ProviderError], None],
+    ) -> None:
+        async def work() -> Sequence[Outcome]:
+            async with self._places_of(order, account):
+                return await self._make_and_tell(order, inputs, tell)
+
+        try:
+            await self._within(work(), SYNC_CEILING_SECONDS, errors.sync_timeout())
+        except ProviderError as error:
+            tell(error)
+        except Exception:  # noqa: BLE001  the edge of a background task: none else would see it
+            _log.exception("a stream of %s broke", order.model)
+            tell(errors.internal_error())
+
+    async def _make_and_tell(
+        self, order: Order, inputs: Inputs, tell: Callable[[Part], None]
+    ) -> Sequence[Outcome]:
+        outcomes: list[Outcome] = []
+        self._journal.started(order.model)
+        try:
+            seconds = self._rng.uniform(*order.mode.seconds) * self._time_scale / order.count
+            seed = self._seed_of(order)
+            for index in range(order.count):
+                *pieces, final_piece = step_pieces(index + 1)
+                pause = seconds / (len(pieces) + 1)
+                for piece in pieces:
+                    tell(Part(piece))
+                    await self._clock.sleep(pause)
+                outcome, _ = await asyncio.gather(
+                    self._draw_one(order, inputs, seed, index), self._clock.sleep(pause)
+                )
+                outcomes.append(outcome)
+                last = index == order.count - 1
+                if isinstance(outcome, Made):
+                    self._journal.billed(order.model, 1)
+                    tell(Part(final_piece))
+                    tell(Part(outcome, last))
+                elif index == 0:
+                    raise outcome
+                else:
+                    # Told only now, since it ends the stream where the last image has failed.
+                    tell(Part(final_piece, last))
+        finally:
+            self._journal.stopped(order.model)
+        return outcomes
+
     async def _draw_all(self, order: Order, inputs: Inputs) -> Sequence[Outcome]:
+        seed = self._seed_of(order)
+        return [await self._draw_one(order, inputs, seed, index) for index in range(order.count)]
+
+    async def _draw_one(self, order: Order, inputs: Inputs, seed: int, index: int) -> Outcome:
         verdict = moderation.inspect_output(order.prompt)
         if verdict.all_images is not None:
-            return [verdict.all_images] * order.count
-        seed = order.parameters.get("seed")
-        if seed is None:
-            seed = self._rng.randrange(SEED_MAX)
-        outcomes: list[Outcome] = []
-        for index in range(order.count):
-            if verdict.last_image is not None and index == order.count - 1:
-                outcomes.append(verdict.last_image)
-                continue
-            png, size = await asyncio.get_running_loop().run_in_executor(
-                self._executor, edits.draw, order, inputs.pictures, inputs.mask, seed, index
-            )
-            outcomes.append(Made(self._results.put(png), size))
-        return outcomes
+            return verdict.all_images
+        if verdict.last_image is not None and index == order.count - 1:
+            return verdict.last_image
+        png, size = await asyncio.get_running_loop().run_in_executor(
+            self._executor, edits.draw, order, inputs.pictures, inputs.mask, seed, index
+        )
+        return Made(self._results.put(png), size)
+
+    def _seed_of(self, order: Order) -> int:
+        seed: int | None = order.parameters.get("seed")
+        return self._rng.randrange(SEED_MAX) if seed is None else seed
 
     async def _within(
         self, work: Awaitable[Sequence[Outcome]], seconds: float, late: ProviderError

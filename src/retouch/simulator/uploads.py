@@ -93,7 +93,11 @@ class UploadStore:
         now = self._clock.now()
         if grant is None or grant.expires <= now:
             raise ProviderError(403, "AccessDenied", "Invalid according to Policy: Policy expired.")
-        if not name or form.get("x-oss-object-acl") != "private":
+        if (
+            not name
+            or form.get("x-oss-object-acl") != "private"
+            or form.get("x-oss-forbid-overwrite") != "true"
+        ):
             raise ProviderError(403, "AccessDenied", "Invalid according to Policy.")
         self._files = {k: file for k, file in self._files.items() if file.expires > now}
         if key in self._files:

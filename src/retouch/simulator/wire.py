@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
@@ -31,6 +31,8 @@ CONTROL_PATH = "/_simulator/"
 TRANSPORT = "transport"
 SEEN = "seen"
 
+_EVENT_STREAM = "text/event-stream"
+_EVENT_END = b"\n\n"
 _SECRET_QUERY = frozenset({"Signature", "OSSAccessKeyId"})
 
 
@@ -86,6 +88,7 @@ class Wire:
             route=route,
             headers={k: v for k, v in headers.items() if k != "authorization"},
             with_key="authorization" in headers,
+            workspace=headers.get("x-dashscope-workspace"),
             model=model if isinstance(model, str) else None,
             body=shortened(parsed),
             task_id=task_id,
@@ -112,6 +115,15 @@ class Wire:
         if fault.effect == "cut_before":
             await _cut(scope, receive)
             return
+        noting = self._noting(seen, send)
+        if fault.effect in ("none", "truncate", "drip"):
+            # These shape the answer on its way, so that of a stream nothing is held back.
+            shaping = _SHAPES[fault.effect](fault, scope, noting)
+            await self._app(scope, replayed, shaping)
+            if fault.effect == "truncate":
+                # The server takes an answer that ends too early for a mistake of the app.
+                await _gone(receive)
+            return
         if fault.effect == "answer":
             answer = _answer_of(fault)
         else:
@@ -126,13 +138,7 @@ class Wire:
             return
         if fault.effect in ("answer", "replace_body") and isinstance(fault.body, dict):
             seen.code = fault.body.get("code")
-        noting = self._noting(seen, send)
-        if fault.effect == "truncate":
-            await _truncated(answer, fault.keep_bytes, scope, receive, noting)
-        elif fault.effect == "drip":
-            await _dripped(answer, fault.bytes_per_second, receive, noting)
-        else:
-            await answer(scope, receive, noting)
+        await answer(scope, receive, noting)
 
 
 def route_of(method: str, path: str) -> Route:
@@ -211,11 +217,22 @@ def _answer_of(fault: Fault) -> Response:
 
 
 def _merged(answer: Response, patch: Any) -> Response:
+    if answer.headers.get("content-type", "").startswith(_EVENT_STREAM):
+        lines = [_merged_line(line, patch) for line in bytes(answer.body).split(b"\n")]
+        return Response(b"\n".join(lines), answer.status_code, media_type=_EVENT_STREAM)
     merged = JSONResponse(_merge(json.loads(bytes(answer.body)), patch), answer.status_code)
     headers = MutableHeaders(raw=answer.raw_headers)
     if "x-request-id" in headers:
         merged.headers["x-request-id"] = headers["x-request-id"]
     return merged
+
+
+def _merged_line(line: bytes, patch: Any) -> bytes:
+    name, colon, data = line.partition(b":")
+    if name != b"data":
+        return line
+    merged = json.dumps(_merge(json.loads(data), patch), ensure_ascii=False)
+    return name + colon + merged.encode()
 
 
 def _merge(value: Any, patch: Any) -> Any:
@@ -247,44 +264,76 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-async def _truncated(
-    answer: Response, keep: int, scope: Scope, receive: Receive, send: Send
-) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": answer.status_code,
-            "headers": answer.raw_headers,
-        }
-    )
-    body = bytes(answer.body)[:keep]
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    _connection(scope).close()
-    await _gone(receive)
+def _delayed(fault: Fault, scope: Scope, send: Send) -> Send:
+    """Passes everything on, the beginning of it late."""
+
+    async def delayed(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await asyncio.sleep(fault.delay_after)
+        await send(message)
+
+    return delayed
 
 
-async def _dripped(answer: Response, per_second: float, receive: Receive, send: Send) -> None:
-    async def drip() -> None:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status_code,
-                "headers": answer.raw_headers,
-            }
-        )
-        body = bytes(answer.body)
-        step = max(int(per_second / 10), 1)
-        for start in range(0, len(body), step):
-            chunk = body[start : start + step]
+def _truncated(fault: Fault, scope: Scope, send: Send) -> Send:
+    """Passes the beginning on, then closes the connection, though more was promised."""
+    start = _delayed(fault, scope, send)
+    events = fault.keep_events
+    left = fault.keep_bytes if events is None else events
+    cut = False
+
+    async def truncated(message: Message) -> None:
+        nonlocal left, cut
+        if message["type"] != "http.response.body":
+            await start(message)
+            return
+        if cut:
+            return
+        body = message.get("body", b"")
+        kept = _first_events(body, left) if events is not None else body[:left]
+        left -= kept.count(_EVENT_END) if events is not None else len(kept)
+        cut = left <= 0 or not message.get("more_body")
+        await send({"type": "http.response.body", "body": kept, "more_body": True})
+        if cut:
+            _connection(scope).close()
+
+    return truncated
+
+
+def _first_events(body: bytes, count: int) -> bytes:
+    end = 0
+    for _ in range(count):
+        found = body.find(_EVENT_END, end)
+        if found < 0:
+            return body
+        end = found + len(_EVENT_END)
+    return body[:end]
+
+
+def _dripped(fault: Fault, scope: Scope, send: Send) -> Send:
+    """Passes the bytes on at a rate; stops waiting once the client has gone."""
+    start = _delayed(fault, scope, send)
+    step = max(int(fault.bytes_per_second / 10), 1)
+
+    async def dripped(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            await start(message)
+            return
+        body = message.get("body", b"")
+        for position in range(0, len(body), step):
+            if _connection(scope).is_closing():
+                return
+            chunk = body[position : position + step]
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await asyncio.sleep(len(chunk) / per_second)
-        await send({"type": "http.response.body", "body": b""})
+            await asyncio.sleep(len(chunk) / fault.bytes_per_second)
+        if not message.get("more_body"):
+            await send({"type": "http.response.body", "body": b""})
 
-    dripping = asyncio.create_task(drip())
-    leaving = asyncio.create_task(_gone(receive))
-    try:
-        await asyncio.wait((dripping, leaving), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in (dripping, leaving):
-            one.cancel()
-        await asyncio.gather(dripping, leaving, return_exceptions=True)
+    return dripped
+
+
+_SHAPES: Mapping[str, Callable[[Fault, Scope, Send], Send]] = {
+    "none": _delayed,
+    "truncate": _truncated,
+    "drip": _dripped,
+}
