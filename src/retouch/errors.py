@@ -7,7 +7,8 @@
     │   ├── SettingsError     … a setting is missing or impossible
     │   └── AccountRefused    … the provider refuses the account (key, bill, activation)
     ├── TryLater              time will mend it; nothing was made, so it may be repeated
-    │   └── Conflict          … somebody else wrote first: read again, decide again
+    │   ├── Conflict          … somebody else wrote first: read again, decide again
+    │   └── InputNotFetched   … the provider could not fetch an image: once more, another way
     └── OutcomeUnknown        a billed call whose answer was lost; must not be repeated blindly
 
 Every provider error keeps the provider's `code`, `message` and `request_id`, because those are what
@@ -55,6 +56,13 @@ class Conflict(TryLater):
 
     def __init__(self, message: str):
         super().__init__(message, code="Conflict")
+
+
+class InputNotFetched(TryLater):
+    """The provider could not download an image (contract 5.2, class A); nothing was made.
+
+    It may be repeated once, with the image brought in another way where there is one.
+    """
 
 
 class ProviderRefused(DropError):

@@ -2,7 +2,9 @@
 
 Validation, the JSON Schema, request bodies, polling, pacing and the documentation follow from these
 tables; a new model is a new entry, never a new branch. Numbers are the provider contract's, section
-in the comment; where its sources contradict each other (contract 8) the adopted reading is used.
+in the comment; where its sources contradict each other (contract 8) the adopted reading is used and
+named in the model's `readings`. `retouch.catalogue` puts an account's own limits and new snapshots on
+top, from configuration.
 
 Lengths are characters, sides are pixels, sizes are bytes, durations are seconds.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, Final, TypeAlias
 
@@ -42,9 +44,16 @@ class Integer:
     low: int
     high: int
 
+    @property
+    def allowed(self) -> str:
+        """In words."""
+        if self.low == self.high:
+            return f"{self.low}, the only value here"
+        return f"a whole number within {self.low}–{self.high}"
+
     def check(self, value: Json) -> Fault | None:
         """None if `value` is allowed."""
-        allowed = f"a whole number within {self.low}–{self.high}"
+        allowed = self.allowed
         if isinstance(value, bool) or not isinstance(value, int):
             return Fault(allowed)
         if not self.low <= value <= self.high:
@@ -63,9 +72,14 @@ class Number:
     low: float
     high: float
 
+    @property
+    def allowed(self) -> str:
+        """In words."""
+        return f"a number within {self.low}–{self.high}"
+
     def check(self, value: Json) -> Fault | None:
         """None if `value` is allowed."""
-        allowed = f"a number within {self.low}–{self.high}"
+        allowed = self.allowed
         if isinstance(value, bool) or not isinstance(value, int | float):
             return Fault(allowed)
         if not self.low <= value <= self.high:
@@ -83,9 +97,14 @@ class Number:
 class Flag:
     """true or false."""
 
+    @property
+    def allowed(self) -> str:
+        """In words."""
+        return "true or false"
+
     def check(self, value: Json) -> Fault | None:
         """None if `value` is allowed."""
-        return None if isinstance(value, bool) else Fault("true or false")
+        return None if isinstance(value, bool) else Fault(self.allowed)
 
     def schema(self) -> dict[str, Json]:
         """As JSON Schema."""
@@ -104,7 +123,9 @@ class Size:
 
     _PATTERN: ClassVar[re.Pattern[str]] = re.compile(r"([1-9][0-9]{1,4})\*([1-9][0-9]{1,4})")
 
-    def _allowed(self) -> str:
+    @property
+    def allowed(self) -> str:
+        """In words."""
         parts = [" or ".join(f'"{tier}"' for tier in self.tiers)] if self.tiers else []
         form = '"W*H"'
         if self.sides:
@@ -121,37 +142,59 @@ class Size:
             if value in self.tiers:
                 return None
             if value.upper() in self.tiers:
-                return Fault(self._allowed(), value.upper())
+                return Fault(self.allowed, value.upper())
             match = self._PATTERN.fullmatch(value)
             if match is None:
-                as_star = re.sub(r" ?[xX×,] ?", "*", value[:20])
-                near = as_star if as_star != value and self.check(as_star) is None else None
-                return Fault(self._allowed(), near)
+                return Fault(self.allowed, self._meant(value))
             width, height = int(match[1]), int(match[2])
             if self.sides and not all(self.sides[0] <= s <= self.sides[1] for s in (width, height)):
                 low, high = self.sides
                 near = f"{min(max(width, low), high)}*{min(max(height, low), high)}"
-                return Fault(self._allowed(), near)
-            if self.ratio and max(width, height) > self.ratio * min(width, height):
-                return Fault(self._allowed())
-            if self.area and not self.area[0] <= width * height <= self.area[1]:
-                small = width * height < self.area[0]
-                scale = math.sqrt(self.area[0 if small else 1] / (width * height))
-                # A hair's breadth against sides that come out whole but for the last bit.
-                whole = (lambda s: math.ceil(s - 1e-6)) if small else (lambda s: int(s + 1e-6))
-                near = f"{whole(width * scale)}*{whole(height * scale)}"
-                return Fault(self._allowed(), near if self.check(near) is None else None)
+                return Fault(self.allowed, near)
+            wide = self.ratio and max(width, height) > self.ratio * min(width, height)
+            if wide or (self.area and not self.area[0] <= width * height <= self.area[1]):
+                return Fault(self.allowed, self._if_right(self._brought_within(width, height)))
             return None
-        return Fault(self._allowed())
+        return Fault(self.allowed)
+
+    def _brought_within(self, width: int, height: int) -> str:
+        """Sides brought within the ratio, then within the area, in proportion."""
+        if self.ratio:
+            most = int(min(width, height) * self.ratio)
+            width, height = min(width, most), min(height, most)
+        if self.area and not self.area[0] <= width * height <= self.area[1]:
+            small = width * height < self.area[0]
+            scale = math.sqrt(self.area[0 if small else 1] / (width * height))
+            # A hair's breadth against sides that come out whole but for the last bit.
+            whole = (lambda s: math.ceil(s - 1e-6)) if small else (lambda s: int(s + 1e-6))
+            width, height = whole(width * scale), whole(height * scale)
+            if self.ratio and max(width, height) > self.ratio * min(width, height):
+                # Rounding made it too long by a pixel's breadth.
+                least = math.ceil(max(width, height) / self.ratio)
+                width, height = max(width, least), max(height, least)
+        return f"{width}*{height}"
+
+    def _if_right(self, value: str) -> str | None:
+        return value if self.check(value) is None else None
+
+    def _meant(self, value: str) -> str | None:
+        """What somebody who wrote `1024x768`, or a tier of another model, probably means."""
+        if re.fullmatch(r"[1-9][kK]", value):
+            if self.tiers:
+                return self.tiers[-1]
+            side = int(value[0]) * 1024
+            return self._if_right(f"{side}*{side}")
+        as_star = re.sub(r" *[xX×,*] *", "*", value[:20])
+        return self._if_right(as_star) if as_star != value else None
 
     def schema(self) -> dict[str, Json]:
         """As JSON Schema; bounds of area and ratio are said in the description only."""
         form: dict[str, Json] = {"type": "string", "pattern": "^[1-9][0-9]{1,4}\\*[1-9][0-9]{1,4}$"}
         if not self.tiers:
-            return {**form, "description": self._allowed()}
+            return {**form, "description": self.allowed}
         return {
             "anyOf": [{"enum": list(self.tiers)}, form],
-            "description": self._allowed(),
+            "description": self.allowed,
         }
 
 
@@ -160,13 +203,20 @@ class Boxes:
     """Per image a list of at most two boxes `[x1, y1, x2, y2]` in pixels of the original image."""
 
     most: int = 2
+    furthest: int = 100_000
+    """No image that is read at all has a longer side."""
 
-    def check(self, value: Json) -> Fault | None:
-        """None if `value` is allowed; that there is one list per image is checked with the images."""
-        allowed = (
+    @property
+    def allowed(self) -> str:
+        """In words."""
+        return (
             f"one list per image, each with at most {self.most} boxes [x1, y1, x2, y2] of whole "
             "pixels with x1 < x2 and y1 < y2"
         )
+
+    def check(self, value: Json) -> Fault | None:
+        """None if `value` is allowed; that there is one list per image is checked with the images."""
+        allowed = self.allowed
         if not isinstance(value, list):
             return Fault(allowed)
         for boxes in value:
@@ -176,7 +226,9 @@ class Boxes:
                 if not isinstance(box, list) or len(box) != 4:
                     return Fault(allowed)
                 corners = [
-                    c for c in box if isinstance(c, int) and not isinstance(c, bool) and c >= 0
+                    c
+                    for c in box
+                    if isinstance(c, int) and not isinstance(c, bool) and 0 <= c <= self.furthest
                 ]
                 if len(corners) != 4 or corners[0] >= corners[2] or corners[1] >= corners[3]:
                     return Fault(allowed)
@@ -184,7 +236,7 @@ class Boxes:
 
     def schema(self) -> dict[str, Json]:
         """As JSON Schema."""
-        corner: dict[str, Json] = {"type": "integer", "minimum": 0}
+        corner: dict[str, Json] = {"type": "integer", "minimum": 0, "maximum": self.furthest}
         box: dict[str, Json] = {"type": "array", "items": corner, "minItems": 4, "maxItems": 4}
         return {
             "type": "array",
@@ -199,12 +251,17 @@ class Palette:
     _HEX: ClassVar[re.Pattern[str]] = re.compile(r"#[0-9A-Fa-f]{6}")
     _RATIO: ClassVar[re.Pattern[str]] = re.compile(r"([0-9]{1,3})\.([0-9]{2})%")
 
-    def check(self, value: Json) -> Fault | None:
-        """None if `value` is allowed."""
-        allowed = (
+    @property
+    def allowed(self) -> str:
+        """In words."""
+        return (
             '3–10 objects {"hex": "#RRGGBB", "ratio": "25.00%"} whose ratios, with two decimals, '
             "add up to 100.00%"
         )
+
+    def check(self, value: Json) -> Fault | None:
+        """None if `value` is allowed."""
+        allowed = self.allowed
         if not isinstance(value, list) or not 3 <= len(value) <= 10:
             return Fault(allowed)
         hundredths = 0
@@ -243,27 +300,32 @@ Kind: TypeAlias = "Integer | Number | Flag | Size | Boxes | Palette"
 
 @dataclass(frozen=True)
 class When:
-    """A condition on the other parameters of the same job, and on whether it has images.
+    """A condition on a job: one of its boolean parameters, and whether it has images.
 
-    Each field that is set must hold. `sequential` looks at `enable_sequential`, default false.
+    What is set must hold. `switch` names a parameter whose default is false, `on` the value it must
+    have.
     """
 
-    sequential: bool | None = None
+    switch: str | None = None
+    on: bool = True
     images: bool | None = None
 
     def holds(self, parameters: Mapping[str, Json], has_images: bool) -> bool:
         """Whether a job with these parameters and images meets the condition."""
-        sequential = parameters.get("enable_sequential") is True
-        return (self.sequential in (None, sequential)) and (self.images in (None, has_images))
+        switched = self.switch is None or (parameters.get(self.switch) is True) is self.on
+        return switched and self.images in (None, has_images)
 
     def __str__(self) -> str:
         """In words, for a message."""
         said = []
-        if self.sequential is not None:
-            said.append(f"enable_sequential is {'true' if self.sequential else 'false'}")
+        if self.switch is not None:
+            said.append(f"{self.switch} is {'true' if self.on else 'false'}")
         if self.images is not None:
             said.append("there are images" if self.images else "there is no image")
         return " and ".join(said) or "always"
+
+
+ALWAYS: Final = When()
 
 
 @dataclass(frozen=True)
@@ -291,6 +353,10 @@ class Parameter:
     """Accepted elsewhere with a warning that it has no effect there."""
     default: Json = None
     """The provider's documented default; None where none is documented or it is random."""
+    sent: Json = None
+    """What retouch sends where the sidecar is silent, because the provider's own default differs from
+    page to page or costs more than was asked for (contract 8, 1 and 2). Where `effective` is set, only
+    there."""
 
     def kind_for(self, parameters: Mapping[str, Json], has_images: bool) -> Kind:
         """The range that holds for a job."""
@@ -318,21 +384,57 @@ class Body(StrEnum):
     MESSAGES = "messages"
 
 
+class Results(StrEnum):
+    """Where an answer holds its images (contract 4.1). Both are read alike; this is for the reader."""
+
+    RESULTS = "output.results[]"
+    CHOICES = "output.choices[]"
+
+
+@dataclass(frozen=True)
+class Region:
+    """One of the provider's regions (contract 1.1). A key belongs to one."""
+
+    name: str
+    says: str
+    base_url: str | None
+    """The public one; None where every workspace has its own, which must then be configured."""
+    calls: tuple[Mode, ...] = (Mode.ASYNC, Mode.SYNC)
+    result_hosts: tuple[str, ...] = ()
+    """Where results have been seen to come from beside the documented ten (contract 6.3)."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many images a job may name, where a condition holds."""
+
+    when: When
+    least: int
+    most: int
+
+
 @dataclass(frozen=True)
 class Images:
     """What a model takes in."""
 
-    least: int
-    most: int
+    counts: tuple[Count, ...]
+    """The first whose condition holds; the last holds always."""
     formats: tuple[str, ...]
     max_bytes: int
     sides: tuple[int, int] | None = None
     advised_sides: tuple[int, int] | None = None
     """Outside these the provider works, but slower or worse: a warning, not a refusal."""
     ratio: float | None = None
+    """Longest to shortest side at the most."""
     alpha: bool = True
     ascii_urls: bool = False
     """Whether URLs must be free of characters outside ASCII (contract 3.2)."""
+    data_urls: tuple[str, ...] = ("JPEG", "PNG", "BMP", "WEBP")
+    """Formats that may travel inside a request as a data URL (contract 3.1)."""
+
+    def count_for(self, parameters: Mapping[str, Json]) -> Count:
+        """The limits that hold for a job with these parameters."""
+        return next(count for count in self.counts if count.when.holds(parameters, True))
 
 
 @dataclass(frozen=True)
@@ -373,15 +475,23 @@ class Polling:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Where the provider's pages contradict each other, the reading that is used (contract 8)."""
+
+    row: int
+    says: str
+
+
+@dataclass(frozen=True)
 class Model:
     """Everything retouch knows about one model."""
 
     name: str
     says: str
-    mode: Mode
-    path: str
-    """Under the base URL (contract 1.4)."""
+    calls: Mapping[Mode, str]
+    """The path under the base URL for each way of calling it; the first is the default."""
     body: Body
+    results: Results
     regions: tuple[str, ...]
     images: Images
     prompt_chars: int
@@ -391,39 +501,121 @@ class Model:
     functions: tuple[Function, ...] = ()
     negative_prompt_chars: int | None = None
     """None where the model has no negative prompt."""
-    exact_count: When = When()
+    exact_count: When = ALWAYS
     """Where `n` images are promised; elsewhere `n` is the most that may come."""
+    streams: When | None = None
+    """Where a synchronous call must stream (contract 3.5)."""
+    output: str = "PNG."
+    """What is known of the result's size."""
+    readings: tuple[Reading, ...] = ()
+    snapshot_of: str | None = None
+    """The model of which this is a dated snapshot."""
     by_name: Mapping[str, Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {p.name: p for p in self.parameters})
 
+    @property
+    def call(self) -> Mode:
+        """How it is called unless the sidecar says otherwise."""
+        return next(iter(self.calls))
+
+    def calls_in(self, region: str) -> tuple[Mode, ...]:
+        """The ways of calling it that a region offers; none where the region has it not."""
+        if region not in self.regions:
+            return ()
+        return tuple(call for call in self.calls if call in REGIONS[region].calls)
+
     def function(self, name: str | None) -> Function | None:
         """The function of that name, if the model has it."""
         return next((f for f in self.functions if f.name == name), None)
 
+    def having(self, function: str | None) -> tuple[Parameter, ...]:
+        """The parameters that a function has; all of them where the model has no functions."""
+        return tuple(p for p in self.parameters if p.functions is None or function in p.functions)
 
-MODEL_LIST_DOC: Final = "docs/reference/sidecar.md"
+    def completed(
+        self, parameters: Mapping[str, Json], has_images: bool, function: str | None = None
+    ) -> dict[str, Json]:
+        """The parameters with what retouch sends of itself."""
+        added = {
+            p.name: p.sent
+            for p in self.having(function)
+            if p.sent is not None
+            and (p.effective is None or p.effective.holds(parameters, has_images))
+        }
+        return {**added, **parameters}
+
+
+MODEL_LIST_DOC: Final = "docs/reference/models"
+
+REGIONS: Final[Mapping[str, Region]] = {  # contract 1.1
+    region.name: region
+    for region in (
+        Region("beijing", "China (Beijing)", "https://dashscope.aliyuncs.com/api/v1"),
+        Region(
+            "singapore",
+            "Singapore",
+            "https://dashscope-intl.aliyuncs.com/api/v1",
+            result_hosts=(
+                "dashscope-result-sgp.oss-ap-southeast-1.aliyuncs.com",
+                "dashscope-result-intl.oss-cn-singapore.aliyuncs.com",
+            ),
+        ),
+        Region("virginia", "US (Virginia)", "https://dashscope-us.aliyuncs.com/api/v1"),
+        Region("frankfurt", "Germany (Frankfurt)", None, calls=(Mode.ASYNC,)),
+    )
+}
+
+_SYNTHESIS: Final = "services/aigc/image2image/image-synthesis"
+_GENERATION: Final = "services/aigc/image-generation/generation"
+_MULTIMODAL: Final = "services/aigc/multimodal-generation/generation"
 
 _SEED = Parameter("seed", Integer(0, 2147483647), "Like results for like seeds; random if absent.")
 _WATERMARK = Parameter("watermark", Flag(), "Puts the provider's mark bottom right.", default=False)
 _PROMPT_EXTEND = Parameter(
     "prompt_extend", Flag(), "Lets the provider rewrite the prompt.", default=True
 )
+_COUNT: Final = "Images to make; each is billed."
 _PHOTO: Final = ("JPEG", "PNG", "BMP", "WEBP")
 _AREA_768: Final = 768 * 768
+_BOTH: Final = ("beijing", "singapore")
+_N_IS_SENT: Final = (
+    "n is always sent and is 1 unless the sidecar says otherwise; the provider's own default is {}."
+)
+_TRUNCATES: Final = Reading(
+    23, "A prompt that is too long is refused here; the provider would cut it off silently."
+)
+_NO_ALPHA: Final = Reading(
+    19,
+    "Transparency is refused, as the pages say that it is not supported but not what becomes of it; "
+    '"fit": true flattens it onto white.',
+)
+
+
+def _counts(least: int, most: int) -> tuple[Count, ...]:
+    return (Count(ALWAYS, least, most),)
+
 
 _WANX_21 = Model(  # contract 3.2
     name="wanx2.1-imageedit",
     says="Ten named edits of one image.",
-    mode=Mode.ASYNC,
-    path="services/aigc/image2image/image-synthesis",
+    calls={Mode.ASYNC: _SYNTHESIS},
     body=Body.FLAT_2_1,
+    results=Results.RESULTS,
     regions=("beijing",),
-    images=Images(1, 1, (*_PHOTO, "TIFF"), 10 * MIB, sides=(512, 4096), ascii_urls=True),
+    images=Images(
+        _counts(1, 1),
+        (*_PHOTO, "TIFF"),
+        10 * MIB,
+        sides=(512, 4096),
+        ascii_urls=True,
+        data_urls=(*_PHOTO, "TIFF"),
+    ),
     prompt_chars=800,
     quota=Quota(2, 1.0, 2),
     polling=Polling(first=3, interval=3),
+    output="PNG. Its size is not documented, but for the factors of expand and super_resolution.",
     functions=(
         Function("stylization_all", "Restyles the whole image."),
         Function("stylization_local", "Restyles one object."),
@@ -437,7 +629,7 @@ _WANX_21 = Model(  # contract 3.2
         Function("control_cartoon_feature", "A new scene with the input's cartoon character."),
     ),
     parameters=(
-        Parameter("n", Integer(1, 4), "Images to make; each is billed.", default=1),
+        Parameter("n", Integer(1, 4), _COUNT, default=1, sent=1),
         _SEED,
         _WATERMARK,
         Parameter(
@@ -472,21 +664,29 @@ _WANX_21 = Model(  # contract 3.2
             default=False,
         ),
     ),
+    readings=(
+        _TRUNCATES,
+        Reading(
+            25, "It has no size, negative_prompt or prompt_extend, though one sample sends them."
+        ),
+        Reading(27, "The function is remove_watermark; another spelling in the package is a slip."),
+    ),
 )
 
-_QWEN_EDIT_PLUS = Model(  # contract 3.3
+_QWEN_PLUS = Model(  # contract 3.3
     name="qwen-image-edit-plus",
-    says="Edits or combines one to three images, one synchronous call.",
-    mode=Mode.SYNC,
-    path="services/aigc/multimodal-generation/generation",
+    says="Edits or combines one to three images, up to six results.",
+    calls={Mode.SYNC: _MULTIMODAL},
     body=Body.MESSAGES,
-    regions=("beijing", "singapore"),
-    images=Images(1, 3, (*_PHOTO, "TIFF", "GIF"), 10 * MIB, advised_sides=(384, 3072)),
+    results=Results.CHOICES,
+    regions=_BOTH,
+    images=Images(_counts(1, 3), (*_PHOTO, "TIFF", "GIF"), 10 * MIB, advised_sides=(384, 3072)),
     prompt_chars=800,
     negative_prompt_chars=500,
     quota=Quota(2, 1.0, None),
+    output="PNG of about one megapixel with the last image's ratio, or of `size`, rounded to 16.",
     parameters=(
-        Parameter("n", Integer(1, 6), "Images to make; each is billed.", default=1),
+        Parameter("n", Integer(1, 6), _COUNT, default=1, sent=1),
         Parameter(
             "size",
             Size(sides=(512, 2048)),
@@ -496,51 +696,251 @@ _QWEN_EDIT_PLUS = Model(  # contract 3.3
         _WATERMARK,
         _SEED,
     ),
+    readings=(
+        _TRUNCATES,
+        Reading(5, "The result's sides may differ from `size` by up to 16 pixels."),
+        Reading(9, "negative_prompt stands at the top of the sidecar; it goes into parameters."),
+        Reading(21, "Sides of 384–3072 pixels are advice, so others are a warning."),
+        Reading(22, "One to three images, though an old message speaks of one."),
+        Reading(39, "It is never called asynchronously; the pages say that it cannot be."),
+    ),
+)
+_QWEN_BASE = replace(
+    _QWEN_PLUS,
+    name="qwen-image-edit",
+    says="Edits or combines one to three images, one result.",
+    output="PNG of about one megapixel with the last image's ratio.",
+    parameters=(
+        Parameter("n", Integer(1, 1), "Always 1.", default=1, sent=1),
+        _WATERMARK,
+        _SEED,
+    ),
+)
+_QWEN_MAX = replace(
+    _QWEN_PLUS,
+    name="qwen-image-edit-max",
+    says="As qwen-image-edit-plus, better and slower: two calls a minute.",
+    quota=Quota(2, 60.0, None),
 )
 
-_WAN_27 = Model(  # contract 3.6
-    name="wan2.7-image",
-    says="Makes, edits or combines; consistent sets of images.",
-    mode=Mode.ASYNC,
-    path="services/aigc/image-generation/generation",
-    body=Body.MESSAGES,
-    regions=("beijing", "singapore"),
-    images=Images(0, 9, _PHOTO, 20 * MIB, sides=(240, 8000), ratio=8.0, alpha=False),
-    prompt_chars=5000,
+_WAN_25 = Model(  # contract 3.4
+    name="wan2.5-i2i-preview",
+    says="Edits or combines one to three images.",
+    calls={Mode.ASYNC: _SYNTHESIS},
+    body=Body.FLAT_2_5,
+    results=Results.RESULTS,
+    regions=_BOTH,
+    images=Images(_counts(1, 3), _PHOTO, 10 * MIB, sides=(384, 5000), ratio=4.0, alpha=False),
+    prompt_chars=2000,
+    negative_prompt_chars=500,
     quota=Quota(5, 1.0, 5),
-    polling=Polling(first=5, interval=5),
-    exact_count=When(sequential=False),
+    polling=Polling(first=10, interval=10),
+    output="PNG of about 1280*1280 with the last image's ratio, or of `size`.",
     parameters=(
         Parameter(
             "size",
-            Size(tiers=("1K", "2K"), area=(_AREA_768, 2048 * 2048), ratio=8.0),
-            "Size of the result; a tier keeps the last image's ratio.",
+            Size(area=(_AREA_768, 1280 * 1280), ratio=4.0),
+            "Size of the result; else about 1280*1280 with the last image's ratio.",
+        ),
+        Parameter("n", Integer(1, 4), _COUNT, default=4, sent=1),
+        _PROMPT_EXTEND,
+        _WATERMARK,
+        _SEED,
+    ),
+    readings=(
+        Reading(2, _N_IS_SENT.format("4")),
+        Reading(9, "negative_prompt stands at the top of the sidecar; it goes into input."),
+        Reading(16, "The rewritten prompt may be missing though rewriting was on."),
+        Reading(17, "It takes minutes rather than seconds."),
+        Reading(18, "The ratio of inputs is held to 1:4–4:1, as one of two pages says."),
+        _NO_ALPHA,
+        _TRUNCATES,
+        Reading(26, "seed is a whole number, though one sample sends text."),
+    ),
+)
+
+_INTERLEAVE: Final = When("enable_interleave")
+_NO_INTERLEAVE: Final = When("enable_interleave", on=False)
+_WAN_26 = Model(  # contract 3.5
+    name="wan2.6-image",
+    says="Edits or combines up to four images; or writes text with images.",
+    calls={Mode.ASYNC: _GENERATION, Mode.SYNC: _MULTIMODAL},
+    body=Body.MESSAGES,
+    results=Results.CHOICES,
+    regions=(*_BOTH, "virginia", "frankfurt"),
+    images=Images(
+        (Count(_INTERLEAVE, 0, 1), Count(ALWAYS, 1, 4)),
+        _PHOTO,
+        10 * MIB,
+        sides=(240, 8000),
+        alpha=False,
+    ),
+    prompt_chars=2000,
+    negative_prompt_chars=500,
+    quota=Quota(5, 1.0, 5),
+    polling=Polling(first=10, interval=10),
+    exact_count=_NO_INTERLEAVE,
+    streams=_INTERLEAVE,
+    output="PNG. A tier keeps the last image's ratio; sides are multiples of 16.",
+    parameters=(
+        Parameter(
+            "enable_interleave",
+            Flag(),
+            "Text with images in reading order, in place of an edit.",
+            default=False,
+        ),
+        Parameter(
+            "size",
+            Size(tiers=("1K", "2K"), area=(_AREA_768, 2048 * 2048), ratio=4.0),
+            "Size of the result; 1K is about 1280*1280, 2K about 2048*2048.",
+            variants=(Variant(_INTERLEAVE, Size(area=(_AREA_768, 1280 * 1280), ratio=4.0)),),
+            default="1K",
+        ),
+        Parameter(
+            "n",
+            Integer(1, 4),
+            _COUNT + " Always 1 with enable_interleave.",
+            variants=(Variant(_INTERLEAVE, Integer(1, 1)),),
+            default=4,
+            sent=1,
+        ),
+        Parameter(
+            "max_images",
+            Integer(1, 5),
+            "The most images between the texts; each that is made is billed.",
+            effective=_INTERLEAVE,
+            default=5,
+            sent=5,
+        ),
+        replace(_PROMPT_EXTEND, effective=_NO_INTERLEAVE),
+        _WATERMARK,
+        _SEED,
+    ),
+    readings=(
+        Reading(2, _N_IS_SENT.format("4") + " max_images is sent too: 5, the documented default."),
+        Reading(3, "1K means about 1280*1280 with this model."),
+        Reading(4, "Samples show smaller results than a tier promises, so no size is relied on."),
+        Reading(9, "negative_prompt stands at the top of the sidecar; it goes into parameters."),
+        Reading(11, "Several images come as several choices, or as one; both are read."),
+        Reading(14, "The end of a stream is told by finish_reason, never by `finished`."),
+        Reading(15, "A streamed call sends both the header and parameters.stream."),
+        _NO_ALPHA,
+        _TRUNCATES,
+        Reading(34, "Virginia and Frankfurt have it too, Frankfurt asynchronously only."),
+    ),
+)
+
+_SEQUENTIAL: Final = When("enable_sequential")
+_NOT_SEQUENTIAL: Final = When("enable_sequential", on=False)
+_TEXT_ONLY: Final = When("enable_sequential", on=False, images=False)
+_SIZE_27: Final = Size(tiers=("1K", "2K"), area=(_AREA_768, 2048 * 2048), ratio=8.0)
+_WAN_27 = Model(  # contract 3.6
+    name="wan2.7-image",
+    says="Makes, edits or combines up to nine images; consistent sets of images. The faster one.",
+    calls={Mode.ASYNC: _GENERATION, Mode.SYNC: _MULTIMODAL},
+    body=Body.MESSAGES,
+    results=Results.CHOICES,
+    regions=_BOTH,
+    images=Images(_counts(0, 9), _PHOTO, 20 * MIB, sides=(240, 8000), ratio=8.0, alpha=False),
+    prompt_chars=5000,
+    quota=Quota(5, 1.0, 5),
+    polling=Polling(first=5, interval=5),
+    exact_count=_NOT_SEQUENTIAL,
+    output="PNG. A tier keeps the last image's ratio, and is square without images.",
+    parameters=(
+        Parameter(
+            "size",
+            _SIZE_27,
+            "Size of the result; 1K is about 1024*1024, 2K about 2048*2048.",
             default="2K",
         ),
         Parameter(
             "n",
             Integer(1, 4),
-            "Images to make; each is billed. With enable_sequential the most to make.",
-            variants=(Variant(When(sequential=True), Integer(1, 12)),),
+            _COUNT + " With enable_sequential the most to make.",
+            variants=(Variant(_SEQUENTIAL, Integer(1, 12)),),
             default=1,
+            sent=1,
         ),
         Parameter("enable_sequential", Flag(), "Makes a consistent set.", default=False),
         Parameter(
             "thinking_mode",
             Flag(),
             "Slower and better, for text to image.",
-            effective=When(sequential=False, images=False),
+            effective=_TEXT_ONLY,
             default=True,
         ),
-        Parameter("color_palette", Palette(), "Colours to work with.", only=When(sequential=False)),
-        Parameter("bbox_list", Boxes(), "Where to work, for each image.", only=When(images=True)),
+        Parameter("color_palette", Palette(), "Colours to work with.", only=_NOT_SEQUENTIAL),
+        Parameter(
+            "bbox_list",
+            Boxes(),
+            "Where to work: for each image a list of boxes, in pixels of the original.",
+            only=When(images=True),
+        ),
         _WATERMARK,
         _SEED,
     ),
+    readings=(
+        Reading(1, _N_IS_SENT.format("1 on one page and 4 on others")),
+        Reading(2, "With enable_sequential the provider's default of n is 12; here it is 1."),
+        Reading(3, "1K means about 1024*1024 with this model."),
+        Reading(4, "A sample shows a smaller result than its tier promises; no size is relied on."),
+        Reading(5, "Sides need not be multiples of 16."),
+        Reading(6, "thinking_mode is true or false; beside images or in a set it has no effect."),
+        Reading(7, "color_palette is a list of objects."),
+        Reading(8, "It has no negative prompt, though one guide lists it."),
+        Reading(10, "A prompt is required."),
+        Reading(11, "Several images come as several choices, or as one; both are read."),
+        _NO_ALPHA,
+        Reading(20, "20 MB by URL or upload; inside a request no more than 7 MB."),
+        _TRUNCATES,
+    ),
+)
+_WAN_27_PRO = replace(
+    _WAN_27,
+    name="wan2.7-image-pro",
+    says="As wan2.7-image, better and dearer; 4K for text to image.",
+    parameters=tuple(
+        replace(
+            parameter,
+            says="Size of the result; 1K is about 1024*1024, 2K about 2048*2048. "
+            "Text to image also 4K, about 4096*4096.",
+            variants=(
+                Variant(
+                    _TEXT_ONLY,
+                    Size(tiers=("1K", "2K", "4K"), area=(_AREA_768, 4096 * 4096), ratio=8.0),
+                ),
+            ),
+        )
+        if parameter.name == "size"
+        else parameter
+        for parameter in _WAN_27.parameters
+    ),
 )
 
-MODELS: Final[Mapping[str, Model]] = {m.name: m for m in (_WANX_21, _QWEN_EDIT_PLUS, _WAN_27)}
-REGIONS: Final = ("beijing", "singapore")
+
+def snapshot(model: Model, name: str) -> Model:
+    """A dated snapshot of a model: the same rules, a quota of its own, under its own name."""
+    says = f"A dated snapshot of {model.name}."
+    return replace(model, name=name, says=says, snapshot_of=model.name)
+
+
+MODELS: Final[Mapping[str, Model]] = {
+    m.name: m
+    for m in (
+        _WANX_21,
+        _QWEN_BASE,
+        _QWEN_PLUS,
+        snapshot(_QWEN_PLUS, "qwen-image-edit-plus-2025-10-30"),
+        snapshot(_QWEN_PLUS, "qwen-image-edit-plus-2025-12-15"),
+        _QWEN_MAX,
+        snapshot(_QWEN_MAX, "qwen-image-edit-max-2026-01-16"),
+        _WAN_25,
+        _WAN_26,
+        _WAN_27,
+        _WAN_27_PRO,
+    )
+}
 
 RESULT_HOSTS: Final = (  # contract 6.3: exact names, nothing else by default
     "dashscope-result-bj.oss-cn-beijing.aliyuncs.com",
@@ -557,6 +957,8 @@ RESULT_HOSTS: Final = (  # contract 6.3: exact names, nothing else by default
 
 DATA_URL_MAX_BYTES: Final = 7 * 1000 * 1000
 """The original may be this large to travel inside a request (contract 6.1)."""
+QUERIES_PER_SECOND: Final = 15
+"""Status queries of one account, below the provider's limit of 20 (contract 2.7)."""
 TASK_DEADLINE_SECONDS: Final = 3 * 3600 + 600
 """A task without a result by then is given up (contract 2.4)."""
 UNKNOWN_GRACE_SECONDS: Final = 60

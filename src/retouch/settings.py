@@ -1,6 +1,7 @@
 """Settings of a deployed stack, read from the environment that `template.yaml` sets. No defaults here.
 
 A missing or impossible setting is an error that names it: a default would hide a broken deployment.
+Only what the provider publishes, the regions' base URLs, comes from the registry.
 """
 
 from __future__ import annotations
@@ -14,17 +15,28 @@ from enum import StrEnum
 from importlib import resources
 from typing import Final
 
+from retouch.catalogue import Catalogue, catalogue
 from retouch.errors import SettingsError
-from retouch.registry import REGIONS
+from retouch.registry import QUERIES_PER_SECOND, REGIONS, Mode
 
 _PREFIX: Final = "RETOUCH_"
 
 
 class Delivery(StrEnum):
-    """How the provider gets the images."""
+    """How the provider gets the images that lie in the stack's buckets."""
 
-    URL = "url"
-    INLINE = "inline"
+    PRESIGNED = "presigned"
+    """It fetches them by presigned URL: for buckets that it can reach."""
+    PUSH = "push"
+    """They are sent to it: small ones inside the request, others through its temporary storage."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The provider in one region. `base_url` ends in `/api/v1`; `workspace` is sent if it is set."""
+
+    base_url: str
+    workspace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,9 @@ class Settings:
     topic_arn: str
     event_bus: str
     api_key_secret: str
-    provider_region: str
-    provider_base_url: str
+    providers: Mapping[str, Endpoint]
+    """By region, the preferred one first: those that the stack has a key for."""
+    models: Catalogue
     result_hosts: tuple[str, ...]
     input_delivery: Delivery
     window_margin: int
@@ -102,6 +115,22 @@ class Settings:
     prices: Prices
     state_machine_arn: str | None
     """Only `dispatch` and `reconcile` start executions."""
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The provider's regions that the stack has a key for, the preferred one first."""
+        return tuple(self.providers)
+
+    def query_interval(self, region: str) -> float:
+        """Seconds between two queries of one task, at the least, so that all tasks that can be in
+        flight in a region stay below the account's query limit (contract 2.7).
+        """
+        tasks = sum(
+            model.quota.running + self.window_margin
+            for model in self.models.values()
+            if model.quota.running is not None and Mode.ASYNC in model.calls_in(region)
+        )
+        return tasks / QUERIES_PER_SECOND
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -138,8 +167,10 @@ class Settings:
             topic_arn=need("TOPIC_ARN"),
             event_bus=need("EVENT_BUS"),
             api_key_secret=need("API_KEY_SECRET"),
-            provider_region=one_of("PROVIDER_REGION", REGIONS),
-            provider_base_url=need("PROVIDER_BASE_URL").rstrip("/"),
+            providers=endpoints(
+                need("PROVIDER_REGIONS"), need("PROVIDER_BASE_URLS"), need("PROVIDER_WORKSPACES")
+            ),
+            models=catalogue(need("MODELS")),
             result_hosts=tuple(filter(None, need("RESULT_HOSTS").split(","))),
             input_delivery=Delivery(one_of("INPUT_DELIVERY", tuple(Delivery))),
             window_margin=number("WINDOW_MARGIN"),
@@ -147,3 +178,49 @@ class Settings:
             prices=Prices.load(need("PRICES")),
             state_machine_arn=env.get(_PREFIX + "STATE_MACHINE_ARN"),
         )
+
+
+def endpoints(regions: str, base_urls: str, workspaces: str) -> dict[str, Endpoint]:
+    """The provider's regions in use, the preferred one first.
+
+    `regions` is comma separated; the others are JSON by region: base URLs in place of the public ones,
+    and workspace ids.
+
+    Raises:
+        SettingsError: a region that there is not, or one without a base URL.
+    """
+    names = [name.strip() for name in regions.split(",") if name.strip()]
+    if not names:
+        raise SettingsError(f"{_PREFIX}PROVIDER_REGIONS is empty; one of {', '.join(REGIONS)}")
+    urls = _texts_by_region("PROVIDER_BASE_URLS", base_urls)
+    ids = _texts_by_region("PROVIDER_WORKSPACES", workspaces)
+    found: dict[str, Endpoint] = {}
+    for name in names:
+        region = REGIONS.get(name)
+        if region is None:
+            raise SettingsError(
+                f"{_PREFIX}PROVIDER_REGIONS: {name!r} is not a region; {', '.join(REGIONS)} are"
+            )
+        base_url = urls.get(name) or region.base_url
+        if base_url is None:
+            raise SettingsError(
+                f"{_PREFIX}PROVIDER_BASE_URLS: {name} has no public base URL; give your "
+                f'workspace\'s, {{"{name}": "https://WORKSPACE.eu-central-1.maas.aliyuncs.com/api/v1"}}'
+            )
+        found[name] = Endpoint(base_url.rstrip("/"), ids.get(name))
+    return found
+
+
+def _texts_by_region(name: str, text: str) -> dict[str, str]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{_PREFIX}{name} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise SettingsError(f"{_PREFIX}{name} is {text!r}; a JSON object by region is needed")
+    for region, given in value.items():
+        if region not in REGIONS or not isinstance(given, str) or not given.strip():
+            raise SettingsError(
+                f"{_PREFIX}{name}: {region!r}: {given!r} is not a text for one of {', '.join(REGIONS)}"
+            )
+    return value

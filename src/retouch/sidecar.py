@@ -9,12 +9,27 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from retouch.registry import MODEL_LIST_DOC, MODELS, Function, Json, Model
+from retouch import examples
+from retouch.catalogue import Catalogue
+from retouch.registry import (
+    ALWAYS,
+    MODEL_LIST_DOC,
+    MODELS,
+    REGIONS,
+    Count,
+    Function,
+    Json,
+    Kind,
+    Mode,
+    Model,
+    Parameter,
+    When,
+)
 
 MAX_BYTES: Final = 256 * 1024
 """A sidecar may be this large; the longest legal prompt in every escape is a tenth of it."""
@@ -33,7 +48,10 @@ _FIELDS: Final = (
     "negative_prompt",
     "images",
     "mask",
+    "fit",
     "parameters",
+    "region",
+    "call",
     "labels",
     "priority",
 )
@@ -63,10 +81,15 @@ class Order:
 
     model: str
     function: str | None
+    region: str | None
+    """None where it was checked without knowing the stack's regions and none was asked for."""
+    call: Mode
     prompt: str
     negative_prompt: str | None
     images: tuple[str, ...] | None
     mask: str | None
+    fit: bool
+    """Whether images that do not meet the model's rules are to be mended."""
     parameters: Mapping[str, Json]
     labels: Mapping[str, str]
     priority: int
@@ -75,16 +98,32 @@ class Order:
 
 @dataclass
 class _Findings:
+    """What was found; no more problems are kept than anybody would read."""
+
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    more: int = 0
+    """Problems beyond those kept."""
+
+    @property
+    def full(self) -> bool:
+        """Whether another problem would only be counted."""
+        return len(self.problems) >= _MOST_PROBLEMS
 
     def refuse(self, path: str, message: str) -> None:
-        self.problems.append(Problem(_bounded(path, 120), _bounded(message, 1000)))
+        if self.full:
+            self.more += 1
+        else:
+            self.problems.append(Problem(_bounded(path, 120), _bounded(message, 1000)))
+
+    def warn(self, path: str, message: str) -> None:
+        self.warnings.append(Problem(_bounded(path, 120), _bounded(message, 1000)))
 
     def all(self) -> list[Problem]:
         """The problems, as many as anybody would read."""
-        shown_, more = self.problems[:_MOST_PROBLEMS], len(self.problems) - _MOST_PROBLEMS
-        return [*shown_, Problem("", f"and {more} more problems")] if more > 0 else shown_
+        if not self.more:
+            return self.problems
+        return [*self.problems, Problem("", f"and {self.more} more problems")]
 
 
 def _bounded(text: str, most: int) -> str:
@@ -104,6 +143,8 @@ def shown(value: Json, most: int = 60) -> str:
         text = json.dumps(value, ensure_ascii=False)
     except ValueError:  # an integer too long to be written out
         text = "that number"
+    except RecursionError:
+        text = "that"
     return _bounded(text, most)
 
 
@@ -207,6 +248,9 @@ def _check_images(
     names: list[str] = []
     for index, name in enumerate(value):
         path = f"images[{index}]"
+        if findings.full:
+            findings.more += len(value) - index
+            break
         if not isinstance(name, str) or not name.strip():
             findings.refuse(path, f"{shown(name)} is not allowed; the name of an image is")
             continue
@@ -217,29 +261,31 @@ def _check_images(
             findings.refuse(path, f"{shown(name)} {_NOT_ASCII}")
             continue
         names.append(name)
-    if model is not None and not model.images.least <= len(value) <= model.images.most:
-        findings.refuse("images", _count_message(model, len(value)))
     return tuple(names)
 
 
-def _count_message(model: Model, count: int) -> str:
-    least, most = model.images.least, model.images.most
-    span = f"exactly {least}" if least == most else f"{least}–{most}"
-    return f"{count} given; {model.name} takes {span}"
+def _check_count(model: Model, parameters: Json, count: int, findings: _Findings) -> None:
+    given = parameters if isinstance(parameters, dict) else {}
+    limits = model.images.count_for(given)
+    if limits.least <= count <= limits.most:
+        return
+    span = (
+        f"exactly {limits.least}"
+        if limits.least == limits.most
+        else f"{limits.least}–{limits.most}"
+    )
+    where = "" if limits.when == ALWAYS else f" where {limits.when}"
+    findings.refuse("images", f"{count} given; {model.name} takes {span}{where}")
 
 
 def unusable_name(name: str) -> str | None:
     """Why `name` cannot name an image in a sidecar, or None if it can."""
     if not _is_text(name):
         return _HALF_PAIR
-    if "://" in name:
-        try:
-            public = is_url(name) and bool(urlsplit(name).hostname)
-        except ValueError:
-            public = False
-        return (
-            None if public else "is not allowed; a public https:// URL, or a name in the inbox, is"
-        )
+    if name[:5].lower() == "data:":
+        return "is not allowed; drop the image beside the sidecar and give its name"
+    if "://" in name or name[:5].lower() == "http:" or name[:6].lower() == "https:":
+        return None if _is_public(name) else _NOT_PUBLIC
     pieces = name.removeprefix("/").split("/")
     if any(piece in ("", ".", "..") for piece in pieces):
         return (
@@ -249,6 +295,23 @@ def unusable_name(name: str) -> str | None:
     if len(name.encode("utf-8", "surrogatepass")) > 1024:
         return "is longer than the 1024 bytes that S3 allows"
     return None
+
+
+_NOT_PUBLIC: Final = (
+    "is not allowed; a public https:// URL (no spaces, no credentials), or a name in the inbox, is"
+)
+
+
+def _is_public(name: str) -> bool:
+    """Whether it is a URL that somebody else can be told to fetch."""
+    if not is_url(name) or any(char.isspace() or not char.isprintable() for char in name):
+        return False
+    try:
+        parts = urlsplit(name)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return named and parts.username is None and parts.password is None
 
 
 _NOT_ASCII: Final = (
@@ -307,6 +370,7 @@ def _check_parameters(
     model: Model,
     function: Function | None,
     image_count: int,
+    models: Catalogue,
     findings: _Findings,
 ) -> dict[str, Json]:
     value = raw.get("parameters")
@@ -319,8 +383,11 @@ def _check_parameters(
     for name, given in value.items():
         path = f"parameters.{name}"
         known = model.by_name.get(name)
+        if known is None and findings.full:
+            findings.more += 1  # without looking for what may have been meant
+            continue
         if known is None:
-            findings.refuse(path, _unknown_parameter(name, model))
+            findings.refuse(path, _unknown_parameter(name, model, models))
             continue
         if (
             known.functions is not None
@@ -329,8 +396,7 @@ def _check_parameters(
         ):
             findings.refuse(
                 path,
-                f"is not a parameter of the function {function.name}; "
-                f"{' and '.join(known.functions)} {'has' if len(known.functions) == 1 else 'have'} it",
+                f"is not a parameter of the function {function.name}; {_have(known.functions)} it",
             )
             continue
         fault = known.kind_for(value, has_images).check(given)
@@ -340,24 +406,42 @@ def _check_parameters(
         if known.only is not None and not known.only.holds(value, has_images):
             findings.refuse(path, f"is allowed only where {known.only}")
         if known.effective is not None and not known.effective.holds(value, has_images):
-            findings.warnings.append(Problem(path, f"has effect only where {known.effective}"))
+            findings.warn(path, f"has effect only where {known.effective}")
     boxes = value.get("bbox_list")
     if isinstance(boxes, list) and has_images and len(boxes) != image_count:
         findings.refuse(
             "parameters.bbox_list", f"{len(boxes)} lists for {image_count} images; one for each"
         )
-    return {"n": 1, **value}
+    return model.completed(value, has_images, function.name if function else None)
 
 
-def _unknown_parameter(name: str, model: Model) -> str:
+def _have(names: Iterable[str]) -> str:
+    """`a has`, or `a, b and c have`."""
+    *rest, last = names
+    return f"{', '.join(rest)} and {last} have" if rest else f"{last} has"
+
+
+def _undated(models: Catalogue, fits: Callable[[Model], bool]) -> list[str]:
+    """Names of the models that fit, without those that are snapshots of another."""
+    return [m.name for m in models.values() if m.snapshot_of is None and fits(m)]
+
+
+_SET_BY_US: Final = ("stream", "is_async", "incremental_output")
+"""Matters of transport, which follow from the call."""
+
+
+def _unknown_parameter(name: str, model: Model, models: Catalogue) -> str:
     if name == "negative_prompt" and model.negative_prompt_chars is not None:
         return "stands at the top of the sidecar, not among the parameters"
-    if name in ("prompt", "images", "mask", "function", "model"):
+    if name == "negative_prompt":
+        having = _undated(models, lambda m: m.negative_prompt_chars is not None)
+        return f"is not a parameter of {model.name}; {_have(having)} it, at the top of the sidecar"
+    if name in _FIELDS:
         return "stands at the top of the sidecar, not among the parameters"
-    others = sorted(m.name for m in MODELS.values() if name in m.by_name)
-    elsewhere = (
-        f"; {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it" if others else ""
-    )
+    if name in _SET_BY_US:
+        return 'is set by retouch where a call needs it; "call" at the top of the sidecar decides'
+    others = _undated(models, lambda m: name in m.by_name)
+    elsewhere = f"; {_have(others)} it" if others else ""
     near = "" if others else _closest(name, model.by_name)
     return (
         f"is not a parameter of {model.name}, which has {', '.join(sorted(model.by_name))}"
@@ -396,77 +480,132 @@ def _check_priority(raw: Mapping[str, Json], findings: _Findings) -> int:
     return value
 
 
+def _check_model(raw: Mapping[str, Json], models: Catalogue, findings: _Findings) -> Model | None:
+    name = raw.get("model")
+    model = models.get(name) if isinstance(name, str) else None
+    if name is None:
+        findings.refuse("model", f"is missing; one of {', '.join(models)}")
+    elif model is None:
+        near = _closest(name, models) if isinstance(name, str) else ""
+        findings.refuse(
+            "model",
+            f"{shown(name)} is not a model that retouch knows; allowed: {', '.join(models)}{near}",
+        )
+    return model
+
+
+def _check_route(
+    raw: Mapping[str, Json], model: Model, regions: Sequence[str] | None, findings: _Findings
+) -> tuple[str | None, Mode]:
+    """The region that a job goes to, None where the stack's are not known, and how it is called.
+
+    Without a wish it is the first of the stack's regions that has the model.
+    """
+    call = _choice(raw, "call", list(Mode), findings)
+    wanted_call = Mode(call) if call is not None else None
+    if wanted_call is not None and wanted_call not in model.calls:
+        findings.refuse(
+            "call", f'"{call}" is not allowed; {model.name} is called {model.call} only'
+        )
+        wanted_call = None
+    region = _choice(raw, "region", list(REGIONS), findings)
+    if region is not None and region not in model.regions:
+        findings.refuse(
+            "region", f'"{region}" is not allowed; {model.name} exists in {_either(model.regions)}'
+        )
+        region = None
+    elif region is not None and regions is not None and region not in regions:
+        findings.refuse(
+            "region", f'"{region}" is not allowed; this stack has a key for {_either(regions)}'
+        )
+    elif region is not None and wanted_call not in (None, *model.calls_in(region)):
+        findings.refuse("call", f'"{call}" is not allowed; {region} has no such calls')
+    if region is None and regions is not None and raw.get("region") is None:
+        having = [r for r in regions if model.calls_in(r)]
+        offering = [r for r in having if wanted_call in (None, *model.calls_in(r))]
+        if offering:
+            region = offering[0]
+        elif having:
+            findings.refuse("call", f'"{call}" is not allowed; {_either(having)} has no such calls')
+        else:
+            findings.refuse(
+                "model",
+                f"{model.name} exists in the region {_either(model.regions)} only; this stack has a "
+                f"key for {_either(regions)}",
+            )
+    offered = model.calls_in(region) if region is not None else ()
+    return region, wanted_call or (offered[0] if offered else model.call)
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(names)
+
+
+def _choice(
+    raw: Mapping[str, Json], name: str, choices: Sequence[str], findings: _Findings
+) -> str | None:
+    value = raw.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in choices:
+        near = _closest(value, choices) if isinstance(value, str) else ""
+        findings.refuse(name, f"{shown(value)} is not allowed; allowed: {', '.join(choices)}{near}")
+        return None
+    return value
+
+
+def _check_flag(raw: Mapping[str, Json], name: str, findings: _Findings) -> bool:
+    value = raw.get(name)
+    if value is not None and not isinstance(value, bool):
+        findings.refuse(name, f"{shown(value)} is not allowed; true or false is")
+    return value is True
+
+
 def check(
-    raw: Mapping[str, Json], *, region: str | None = None, named_after_image: bool = True
+    raw: Mapping[str, Json],
+    *,
+    models: Catalogue = MODELS,
+    regions: Sequence[str] | None = None,
+    named_after_image: bool = True,
 ) -> Order | list[Problem]:
     """The order that a sidecar's JSON stands for, or every problem in it.
 
-    `region` is the provider's region of the stack; None leaves regions unchecked. Where the sidecar
-    names no images, `named_after_image` says whether its own name stands for one.
+    `regions` are the provider's regions that the stack has a key for, the preferred one first; None
+    leaves them unchecked. Where the sidecar names no images, `named_after_image` says whether its own
+    name stands for one.
     """
     findings = _Findings()
     for unknown in raw:
-        if unknown not in _FIELDS:
+        if unknown not in _FIELDS and findings.full:
+            findings.more += 1
+        elif unknown not in _FIELDS:
             near = _closest(unknown, _FIELDS)
-            if not near and any(unknown in m.by_name for m in MODELS.values()):
+            if not near and any(unknown in m.by_name for m in models.values()):
                 near = "; it belongs into parameters"
             findings.refuse(unknown[:60], f"is not a field of a sidecar{near}")
     schema = raw.get("$schema")
     if schema is not None and not isinstance(schema, str):
         findings.refuse("$schema", f"{shown(schema)} is not allowed; a text in quotes is")
 
-    name = raw.get("model")
-    model = MODELS.get(name) if isinstance(name, str) else None
-    if name is None:
-        findings.refuse("model", f"is missing; one of {', '.join(MODELS)}")
-    elif model is None:
-        near = _closest(name, MODELS) if isinstance(name, str) else ""
-        findings.refuse(
-            "model",
-            f"{shown(name)} is not a model that retouch knows; allowed: {', '.join(MODELS)}{near}",
-        )
-    elif region is not None and region not in model.regions:
-        findings.refuse(
-            "model",
-            f"{model.name} exists in the region {' and '.join(model.regions)} only; "
-            f"this stack works in {region}",
-        )
-
-    prompt = _text(raw, "prompt", model.prompt_chars if model else None, findings)
-    if prompt is None and not any(p.field == "prompt" for p in findings.problems):
-        findings.refuse("prompt", "is missing; every edit needs one")
-    elif prompt is not None and not prompt.strip():
-        findings.refuse("prompt", "is empty; every edit needs one")
-    negative = _text(
-        raw, "negative_prompt", model.negative_prompt_chars if model else None, findings
-    )
-    if negative is not None and model is not None and model.negative_prompt_chars is None:
-        having = [m.name for m in MODELS.values() if m.negative_prompt_chars is not None]
-        findings.refuse(
-            "negative_prompt",
-            f"{model.name} has none; {' and '.join(having)} {'has' if len(having) == 1 else 'have'} it",
-        )
-
+    model = _check_model(raw, models, findings)
+    prompt = _check_prompt(raw, model, findings)
+    negative = _check_negative_prompt(raw, model, models, findings)
     images = _check_images(raw, model, findings)
     mask = _check_mask_name(raw, model, findings)
+    fit = _check_flag(raw, "fit", findings)
     parameters: dict[str, Json] = {}
     function = None
+    region: str | None = None
+    call = Mode.ASYNC
     if model is not None:
+        region, call = _check_route(raw, model, regions, findings)
         function = _check_function(raw, model, findings)
-        if function is not None and function.mask and raw.get("mask") is None:
-            findings.refuse("mask", f"is missing; {function.name} needs one")
-        elif raw.get("mask") is not None and (
-            not function.mask if function is not None else not model.functions
-        ):
-            having_mask = " and ".join(
-                f"{m.name} with {f.name}" for m in MODELS.values() for f in m.functions if f.mask
-            )
-            findings.refuse("mask", f"is not taken here; {having_mask} takes one")
+        _check_mask_wanted(raw, model, function, models, findings)
         named = raw.get("images")
         count = len(named) if isinstance(named, list) else int(named_after_image)
-        if images is None and not model.images.least <= count <= model.images.most:
-            findings.refuse("images", _count_message(model, count))
-        parameters = _check_parameters(raw, model, function, count, findings)
+        if named is None or isinstance(named, list):
+            _check_count(model, raw.get("parameters"), count, findings)
+        parameters = _check_parameters(raw, model, function, count, models, findings)
     labels = _check_labels(raw, findings)
     priority = _check_priority(raw, findings)
     if findings.problems or model is None or prompt is None:
@@ -474,10 +613,13 @@ def check(
     return Order(
         model=model.name,
         function=function.name if function else None,
+        region=region,
+        call=call,
         prompt=prompt,
         negative_prompt=negative,
         images=images,
         mask=mask,
+        fit=fit,
         parameters=parameters,
         labels=labels,
         priority=priority,
@@ -485,104 +627,213 @@ def check(
     )
 
 
+def _check_prompt(raw: Mapping[str, Json], model: Model | None, findings: _Findings) -> str | None:
+    prompt = _text(raw, "prompt", model.prompt_chars if model else None, findings)
+    if prompt is None and not any(p.field == "prompt" for p in findings.problems):
+        findings.refuse("prompt", "is missing; every edit needs one")
+    elif prompt is not None and not prompt.strip():
+        findings.refuse("prompt", "is empty; every edit needs one")
+    return prompt
+
+
+def _check_negative_prompt(
+    raw: Mapping[str, Json], model: Model | None, models: Catalogue, findings: _Findings
+) -> str | None:
+    limit = model.negative_prompt_chars if model else None
+    negative = _text(raw, "negative_prompt", limit, findings)
+    if negative is not None and model is not None and limit is None:
+        having = _undated(models, lambda m: m.negative_prompt_chars is not None)
+        findings.refuse(
+            "negative_prompt", f"is not a parameter of {model.name}; {_have(having)} it"
+        )
+    return negative
+
+
+def _check_mask_wanted(
+    raw: Mapping[str, Json],
+    model: Model,
+    function: Function | None,
+    models: Catalogue,
+    findings: _Findings,
+) -> None:
+    given = raw.get("mask") is not None
+    if function is not None and function.mask and not given:
+        findings.refuse("mask", f"is missing; {function.name} needs one")
+    elif given and (not function.mask if function is not None else not model.functions):
+        having = " and ".join(
+            f"{m.name} with {f.name}" for m in models.values() for f in m.functions if f.mask
+        )
+        findings.refuse("mask", f"is not taken here; {having} takes one")
+
+
 # --- the JSON Schema -----------------------------------------------------------------------------
 
+Schema: TypeAlias = dict[str, Json]
 
-def _model_schema(model: Model, function: Function | None) -> dict[str, Json]:
-    parameters: dict[str, Json] = {}
-    for parameter in model.parameters:
-        if (
-            function is not None
-            and parameter.functions is not None
-            and (function.name not in parameter.functions)
-        ):
-            continue
-        kinds = [parameter.kind, *(variant.kind for variant in parameter.variants)]
-        schemas: list[Json] = [kind.schema() for kind in kinds]
-        shape: dict[str, Json] = kinds[0].schema() if len(kinds) == 1 else {"anyOf": schemas}
-        says = parameter.says + (f" Only where {parameter.only}." if parameter.only else "")
-        if isinstance(form := shape.get("description"), str):
-            says = f"{says} {form}"
-        shape["description"] = says
-        if parameter.default is not None:
-            shape["default"] = parameter.default
-        parameters[parameter.name] = shape
-    properties: dict[str, Json] = {
+
+def _given(name: str, value: Json) -> Schema:
+    """Holds where the parameter has that value."""
+    return _in_parameters({"properties": {name: {"const": value}}, "required": [name]})
+
+
+def _in_parameters(schema: Schema) -> Schema:
+    return {
+        "properties": {"parameters": {"type": "object", **schema}},
+        "required": ["parameters"],
+    }
+
+
+def _condition(when: When) -> Schema:
+    """A condition on other fields. A sidecar that names no images is named after one."""
+    parts: list[Json] = []
+    if when.switch is not None:
+        is_on = _given(when.switch, True)
+        parts.append(is_on if when.on else {"not": is_on})
+    if when.images is not None:
+        none: Schema = {
+            "properties": {"images": {"type": "array", "maxItems": 0}},
+            "required": ["images"],
+        }
+        parts.append({"not": none} if when.images else none)
+    return {"allOf": parts}
+
+
+def _unless(conditions: list[Json], then: Schema) -> Json:
+    return {"if": {"not": {"anyOf": conditions}}, "then": then}
+
+
+def _parameter_schema(parameter: Parameter) -> tuple[Schema, list[Json]]:
+    """A parameter's own schema, and rules of the whole sidecar that hold it to a condition."""
+
+    def shaped(kind: Kind) -> Schema:
+        return {"properties": {"parameters": {"properties": {parameter.name: kind.schema()}}}}
+
+    rules: list[Json] = []
+    shape: Schema = {}
+    says = parameter.says
+    if parameter.variants:
+        conditions: list[Json] = [_condition(variant.when) for variant in parameter.variants]
+        rules += [
+            {"if": condition, "then": shaped(variant.kind)}
+            for condition, variant in zip(conditions, parameter.variants, strict=True)
+        ]
+        rules.append(_unless(conditions, shaped(parameter.kind)))
+    else:
+        shape = parameter.kind.schema()
+    if isinstance(form := parameter.kind.schema().get("description"), str):
+        says = f"{says} {form[0].upper()}{form[1:]}."
+    if parameter.only is not None:
+        says += f" Only where {parameter.only}."
+        refused: Schema = {"properties": {"parameters": {"properties": {parameter.name: False}}}}
+        rules.append(_unless([_condition(parameter.only)], refused))
+    if parameter.effective is not None:
+        says += f" Has effect only where {parameter.effective}."
+    shape["description"] = says
+    if parameter.sent is not None:
+        shape["default"] = parameter.sent
+    elif parameter.default is not None:
+        shape["default"] = parameter.default
+    return shape, rules
+
+
+def _model_schema(model: Model, function: Function | None) -> Schema:
+    parameters: Schema = {}
+    rules: list[Json] = []
+    for parameter in model.having(function.name if function else None):
+        parameters[parameter.name], held = _parameter_schema(parameter)
+        rules += held
+    *conditional, always = model.images.counts
+    conditions: list[Json] = []
+    for count in conditional:
+        condition = _condition(count.when)
+        rules.append({"if": condition, "then": {"properties": {"images": _image_count(count)}}})
+        conditions.append(condition)
+    of_images: Json = {"properties": {"images": _image_count(always)}}
+    rules.append(
+        {"if": {"not": {"anyOf": conditions}}, "then": of_images} if conditions else of_images
+    )
+    properties: Schema = {
         "model": {"const": model.name, "description": model.says},
         "prompt": {"type": "string", "pattern": "\\S", "maxLength": model.prompt_chars},
-        "images": {
-            "type": ["array", "null"],
-            "items": {"type": "string", "pattern": "\\S"},
-            "minItems": model.images.least,
-            "maxItems": model.images.most,
-        },
         "parameters": {
             "type": ["object", "null"],
             "additionalProperties": False,
             "properties": parameters,
         },
+        "region": {"enum": [*model.regions, None]},
+        "call": {"enum": [*model.calls, None], "default": model.call},
     }
     required: list[Json] = ["model", "prompt"]
-    forbidden: dict[str, Json] = {}
+    nothing: Json = {"type": "null"}
     if function is not None:
         properties["function"] = {"const": function.name, "description": function.says}
         required.append("function")
     else:
-        forbidden["function"] = {"type": "null"}
+        properties["function"] = nothing
     if function is not None and function.mask:
         properties["mask"] = {"type": "string", "pattern": "\\S"}
         required.append("mask")
     else:
-        forbidden["mask"] = {"type": "null"}
-    if model.negative_prompt_chars is None:
-        forbidden["negative_prompt"] = {"type": "null"}
-    else:
-        properties["negative_prompt"] = {
-            "type": ["string", "null"],
-            "maxLength": model.negative_prompt_chars,
-        }
-    return {"properties": {**properties, **forbidden}, "required": required}
+        properties["mask"] = nothing
+    properties["negative_prompt"] = (
+        nothing
+        if model.negative_prompt_chars is None
+        else {"type": ["string", "null"], "maxLength": model.negative_prompt_chars}
+    )
+    found = examples.of(model, function)
+    schema: Schema = {"properties": properties, "required": required, "allOf": rules}
+    return {**schema, "examples": list(found)} if found else schema
 
 
-def schema() -> dict[str, Json]:
-    """The JSON Schema (2020-12) of a sidecar, made from the registry."""
+def _image_count(count: Count) -> Json:
+    return {"minItems": count.least, "maxItems": count.most}
+
+
+def schema(models: Catalogue = MODELS) -> Schema:
+    """The JSON Schema (2020-12) of a sidecar, made from the registry.
+
+    It says what an editor can show. What it cannot say, such as the area of a size, the sum of a
+    palette or one list of boxes for each image, is left to `check`.
+    """
     low, high = PRIORITIES
-    functions = sorted({f.name for m in MODELS.values() for f in m.functions})
+    functions = dict.fromkeys(f.name for m in models.values() for f in m.functions)
     branches: list[Json] = []
-    for model in MODELS.values():
-        if model.functions:
-            named: list[Json] = [f.name for f in model.functions]
-            branches.append(
-                {
-                    "if": {"properties": {"model": {"const": model.name}}, "required": ["model"]},
-                    "then": {
-                        "properties": {"function": {"enum": named}},
-                        "required": ["function"],
-                    },
-                }
-            )
-        for function in model.functions or (None,):
-            discriminator: dict[str, Json] = {"model": {"const": model.name}}
-            needed: list[Json] = ["model"]
-            if function is not None:
-                discriminator["function"] = {"const": function.name}
-                needed.append("function")
-            branches.append(
-                {
-                    "if": {"properties": discriminator, "required": needed},
-                    "then": _model_schema(model, function),
-                }
-            )
+    for model in models.values():
+        chosen: Schema = {"properties": {"model": {"const": model.name}}, "required": ["model"]}
+        if not model.functions:
+            branches.append({"if": chosen, "then": _model_schema(model, None)})
+            continue
+        branches.append(
+            {
+                "if": chosen,
+                "then": {
+                    "properties": {"function": {"enum": [f.name for f in model.functions]}},
+                    "required": ["function"],
+                },
+            }
+        )
+        for function in model.functions:
+            discriminator: Json = {
+                "properties": {
+                    "model": {"const": model.name},
+                    "function": {"const": function.name},
+                },
+                "required": ["model", "function"],
+            }
+            branches.append({"if": discriminator, "then": _model_schema(model, function)})
     return {
         "$schema": SCHEMA_ID,
         "title": "retouch sidecar",
-        "description": f"What to do with which image. Models: {MODEL_LIST_DOC}",
+        "description": f"What to do with which image. A page for each model: {MODEL_LIST_DOC}",
         "type": "object",
         "additionalProperties": False,
         "required": ["model", "prompt"],
         "properties": {
-            "$schema": {"type": ["string", "null"]},
-            "model": {"enum": list(MODELS), "description": "The provider's model."},
+            "$schema": {
+                "type": ["string", "null"],
+                "description": "Where this schema lies, for your editor; retouch passes over it.",
+            },
+            "model": {"enum": list(models), "description": "The provider's model."},
             "function": {
                 "enum": [*functions, None],
                 "description": "The edit to make, for models that have several.",
@@ -594,17 +845,37 @@ def schema() -> dict[str, Json]:
             },
             "images": {
                 "type": ["array", "null"],
-                "items": {"type": "string"},
+                "items": {"type": "string", "pattern": "\\S"},
                 "description": "Names relative to the sidecar, /… from the inbox root, or public "
-                "https:// URLs. Default: the image that the sidecar is named after.",
+                "https:// URLs, in the order that the prompt counts them. Default: the image that the "
+                "sidecar is named after; [] for none.",
+                "examples": [["red.jpg"], ["shoe.png", "/backgrounds/wall.jpg"], []],
             },
             "mask": {
                 "type": ["string", "null"],
                 "description": "A black and white image of the same size; white is edited.",
+                "examples": ["photo.mask.png"],
+            },
+            "fit": {
+                "type": ["boolean", "null"],
+                "default": False,
+                "description": "Whether retouch mends images that the model would not take: flattens "
+                "transparency onto white, turns upright, shrinks, converts, makes a mask black and "
+                "white. What was done stands in job.json.",
             },
             "parameters": {
                 "type": ["object", "null"],
                 "description": "The provider's own parameters, by their own names.",
+            },
+            "region": {
+                "enum": [*REGIONS, None],
+                "description": "The provider's region. Default: the first of the stack's that has the "
+                "model.",
+            },
+            "call": {
+                "enum": [*Mode, None],
+                "description": "async makes a task and asks after it; sync is one long call. Default: "
+                "async where the model has it.",
             },
             "labels": {
                 "type": ["object", "null"],
@@ -612,6 +883,7 @@ def schema() -> dict[str, Json]:
                 "propertyNames": {"maxLength": 256},
                 "maxProperties": 20,
                 "description": "Your own texts; they come back in job.json and in every event.",
+                "examples": [{"sku": "A-113"}],
             },
             "priority": {
                 "type": ["integer", "null"],

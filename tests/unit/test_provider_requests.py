@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
 
 from retouch.provider.requests import Request, build
-from retouch.registry import MODELS, Body, Json
+from retouch.registry import MODELS, Json, Mode
 
-from .helpers import QWEN, WAN, WANX, accepted, qwen, wan, wanx
+from .helpers import (
+    ELEVEN,
+    QWEN,
+    QWEN_BASE,
+    QWEN_DECEMBER,
+    QWEN_JANUARY,
+    QWEN_MAX,
+    QWEN_OCTOBER,
+    WAN,
+    WAN_25,
+    WAN_26,
+    WAN_PRO,
+    accepted,
+    interleave,
+    names,
+    qwen,
+    sidecar,
+    wan,
+    wan26,
+    wanx,
+)
+
+URL = "https://img.example.com/a.jpg"
+SYNTHESIS = "services/aigc/image2image/image-synthesis"
+GENERATION = "services/aigc/image-generation/generation"
+MULTIMODAL = "services/aigc/multimodal-generation/generation"
+ASYNC = {"X-DashScope-Async": "enable"}
 
 
 def built(raw: dict[str, Json], images: list[str], mask: str | None = None) -> Request:
@@ -18,6 +43,7 @@ def built(raw: dict[str, Json], images: list[str], mask: str | None = None) -> R
     order = accepted(raw)
     return build(
         MODELS[order.model],
+        order.call,
         function=order.function,
         prompt=order.prompt,
         negative_prompt=order.negative_prompt,
@@ -27,11 +53,19 @@ def built(raw: dict[str, Json], images: list[str], mask: str | None = None) -> R
     )
 
 
+def content(*items: Json) -> Json:
+    """The input of a model that takes a message."""
+    return {"messages": [{"role": "user", "content": list(items)}]}
+
+
+# --- 3.2 wanx2.1-imageedit -------------------------------------------------------------------------
+
+
 def test_wanx_minimal() -> None:
     raw = wanx("colorization", prompt="green meadow, pale blue sky")
     request = built(raw, ["https://img.example.com/old.jpg"])
-    assert request.path == "services/aigc/image2image/image-synthesis"
-    assert dict(request.headers) == {"X-DashScope-Async": "enable"}
+    assert request.path == SYNTHESIS
+    assert dict(request.headers) == ASYNC
     assert request.body == {
         "model": "wanx2.1-imageedit",
         "input": {
@@ -91,22 +125,23 @@ def test_wanx_maximal_parameters_of_the_other_functions(
     assert body["parameters"] == parameters
 
 
-def test_qwen_minimal() -> None:
-    request = built(qwen(prompt="paint the wall sage green"), ["https://img.example.com/room.jpg"])
-    assert request.path == "services/aigc/multimodal-generation/generation"
+# --- 3.3 the qwen-image-edit family ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model", [QWEN_BASE, QWEN, QWEN_OCTOBER, QWEN_DECEMBER, QWEN_MAX, QWEN_JANUARY]
+)
+def test_qwen_minimal(model: str) -> None:
+    raw = sidecar(model, prompt="paint the wall sage green")
+    request = built(raw, ["https://img.example.com/room.jpg"])
+    assert request.path == MULTIMODAL
+    assert dict(request.headers) == {}
+    assert request.stream is False
     assert request.body == {
-        "model": "qwen-image-edit-plus",
-        "input": {
-            "messages": [
-                {
-                    "role": "user",
-                    "content": [
-                        {"image": "https://img.example.com/room.jpg"},
-                        {"text": "paint the wall sage green"},
-                    ],
-                }
-            ]
-        },
+        "model": model,
+        "input": content(
+            {"image": "https://img.example.com/room.jpg"}, {"text": "paint the wall sage green"}
+        ),
         "parameters": {"n": 1},
     }
 
@@ -118,66 +153,183 @@ def test_qwen_maximal() -> None:
         "data:image/jpeg;base64,/9j/4AAQ",
         "https://img.example.com/pose.webp",
     ]
-    raw = qwen(
+    given: dict[str, Json] = {
+        "n": 6,
+        "size": "1024*1536",
+        "prompt_extend": False,
+        "watermark": False,
+        "seed": 42,
+    }
+    raw = sidecar(
+        QWEN_DECEMBER,
         prompt=prompt,
         negative_prompt="blurry, extra fingers",
         images=["person.png", "coat.jpg", "pose.webp"],
-        parameters={
-            "n": 6,
-            "size": "1024*1536",
-            "prompt_extend": False,
-            "watermark": False,
-            "seed": 42,
-        },
+        parameters=given,
     )
     assert built(raw, images).body == {
-        "model": "qwen-image-edit-plus",
-        "input": {
-            "messages": [
-                {
-                    "role": "user",
-                    "content": [
-                        {"image": "https://img.example.com/person.png"},
-                        {"image": "data:image/jpeg;base64,/9j/4AAQ"},
-                        {"image": "https://img.example.com/pose.webp"},
-                        {"text": prompt},
-                    ],
-                }
-            ]
-        },
-        "parameters": {
-            "n": 6,
-            "size": "1024*1536",
-            "negative_prompt": "blurry, extra fingers",
-            "prompt_extend": False,
-            "watermark": False,
-            "seed": 42,
-        },
+        "model": "qwen-image-edit-plus-2025-12-15",
+        "input": content(
+            {"image": "https://img.example.com/person.png"},
+            {"image": "data:image/jpeg;base64,/9j/4AAQ"},
+            {"image": "https://img.example.com/pose.webp"},
+            {"text": prompt},
+        ),
+        "parameters": {**given, "negative_prompt": "blurry, extra fingers"},
     }
 
 
-def test_wan_minimal() -> None:
-    request = built(wan(prompt="make the bicycle red"), ["https://img.example.com/bike.jpg"])
-    assert request.path == "services/aigc/image-generation/generation"
-    assert dict(request.headers) == {"X-DashScope-Async": "enable"}
+# --- 3.4 wan2.5-i2i-preview ------------------------------------------------------------------------
+
+
+def test_wan_2_5_minimal() -> None:
+    request = built(sidecar(WAN_25, prompt="replace the mug with a teapot"), [URL])
+    assert request.path == SYNTHESIS
+    assert dict(request.headers) == ASYNC
     assert request.body == {
-        "model": "wan2.7-image",
-        "input": {
-            "messages": [
-                {
-                    "role": "user",
-                    "content": [
-                        {"image": "https://img.example.com/bike.jpg"},
-                        {"text": "make the bicycle red"},
-                    ],
-                }
-            ]
-        },
+        "model": "wan2.5-i2i-preview",
+        "input": {"prompt": "replace the mug with a teapot", "images": [URL]},
         "parameters": {"n": 1},
     }
 
 
-def test_wan_maximal() -> None:
+def test_wan_2_5_maximal_has_the_negative_prompt_in_the_input() -> None:
+    given: dict[str, Json] = {
+        "size": "1280*960",
+        "n": 4,
+        "prompt_extend": True,
+        "watermark": False,
+        "seed": 12345,
+    }
+    images = [
+        "https://img.example.com/lamp.png",
+        "https://img.example.com/desk.jpg",
+        "data:image/webp;base64,UklGRg==",
+    ]
+    raw = sidecar(
+        WAN_25,
+        prompt="put the lamp of image 1 on the desk of image 2, lit like image 3",
+        negative_prompt="distorted perspective",
+        images=names(3),
+        parameters=given,
+    )
+    assert built(raw, images).body == {
+        "model": "wan2.5-i2i-preview",
+        "input": {
+            "prompt": "put the lamp of image 1 on the desk of image 2, lit like image 3",
+            "images": images,
+            "negative_prompt": "distorted perspective",
+        },
+        "parameters": given,
+    }
+
+
+# --- 3.5 wan2.6-image ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "path", "headers"), [("async", GENERATION, ASYNC), ("sync", MULTIMODAL, {})]
+)
+def test_wan_2_6_minimal(call: str, path: str, headers: dict[str, str]) -> None:
+    request = built(wan26(prompt="turn image 1 into a woodcut print", call=call), [URL])
+    assert request.path == path
+    assert dict(request.headers) == headers
+    assert request.stream is False
+    assert request.body == {
+        "model": "wan2.6-image",
+        "input": content({"image": URL}, {"text": "turn image 1 into a woodcut print"}),
+        "parameters": {"n": 1},
+    }
+
+
+def test_wan_2_6_maximal_edit() -> None:
+    prompt = (
+        "combine the hat of image 1, the coat of image 2, the street of image 3 in the style of "
+        "image 4"
+    )
+    images = [
+        "https://img.example.com/1.png",
+        "https://img.example.com/2.jpg",
+        "https://img.example.com/3.webp",
+        "data:image/bmp;base64,Qk0=",
+    ]
+    given: dict[str, Json] = {
+        "enable_interleave": False,
+        "size": "2K",
+        "n": 4,
+        "prompt_extend": True,
+        "watermark": False,
+        "seed": 99,
+    }
+    raw = wan26(prompt=prompt, negative_prompt="text, watermark", images=names(4), parameters=given)
+    shown: list[Json] = [{"image": image} for image in images]
+    assert built(raw, images).body == {
+        "model": "wan2.6-image",
+        "input": content(*shown, {"text": prompt}),
+        "parameters": {**given, "negative_prompt": "text, watermark"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "path", "headers", "stream"),
+    [("sync", MULTIMODAL, {}, True), ("async", GENERATION, ASYNC, False)],
+)
+def test_wan_2_6_maximal_interleave(
+    call: str, path: str, headers: dict[str, str], stream: bool
+) -> None:
+    prompt = "illustrated guide to repotting this plant, three steps"
+    raw = interleave(max_images=3, n=1, size="1280*1280", watermark=False, seed=5) | {
+        "prompt": prompt,
+        "negative_prompt": "clutter",
+        "call": call,
+    }
+    request = built(raw, [URL])
+    assert (request.path, dict(request.headers), request.stream) == (path, headers, stream)
+    parameters: dict[str, Json] = {
+        "enable_interleave": True,
+        "max_images": 3,
+        "n": 1,
+        "size": "1280*1280",
+        "negative_prompt": "clutter",
+        "watermark": False,
+        "seed": 5,
+    }
+    assert request.body == {
+        "model": "wan2.6-image",
+        "input": content({"image": URL}, {"text": prompt}),
+        "parameters": parameters | ({"stream": True} if stream else {}),
+    }
+
+
+def test_text_with_images_needs_no_image_and_says_what_it_may_cost() -> None:
+    request = built(interleave() | {"images": []}, [])
+    assert request.body["input"] == content({"text": "a red door"})
+    assert request.body["parameters"] == {"enable_interleave": True, "n": 1, "max_images": 5}
+
+
+# --- 3.6 wan2.7-image and wan2.7-image-pro ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [WAN, WAN_PRO])
+@pytest.mark.parametrize(
+    ("call", "path", "headers"), [("async", GENERATION, ASYNC), ("sync", MULTIMODAL, {})]
+)
+def test_wan_2_7_minimal(model: str, call: str, path: str, headers: dict[str, str]) -> None:
+    raw = sidecar(model, prompt="make the bicycle red", call=call)
+    request = built(raw, ["https://img.example.com/bike.jpg"])
+    assert request.path == path
+    assert dict(request.headers) == headers
+    assert request.body == {
+        "model": model,
+        "input": content(
+            {"image": "https://img.example.com/bike.jpg"}, {"text": "make the bicycle red"}
+        ),
+        "parameters": {"n": 1},
+    }
+
+
+@pytest.mark.parametrize("model", [WAN, WAN_PRO])
+def test_wan_2_7_maximal(model: str) -> None:
     prompt = "put the boxed clock of image 2 at the box of image 1, colours as in image 3"
     parameters: dict[str, Json] = {
         "size": "2K",
@@ -197,29 +349,25 @@ def test_wan_maximal() -> None:
         "https://img.example.com/clock.png",
         "https://img.example.com/tone.webp",
     ]
-    raw = wan(prompt=prompt, images=["k.jpg", "c.png", "t.webp"], parameters=parameters)
+    raw = sidecar(model, prompt=prompt, images=["k.jpg", "c.png", "t.webp"], parameters=parameters)
     assert built(raw, images).body == {
-        "model": "wan2.7-image",
-        "input": {
-            "messages": [
-                {
-                    "role": "user",
-                    "content": [
-                        {"image": "https://img.example.com/kitchen.jpg"},
-                        {"image": "https://img.example.com/clock.png"},
-                        {"image": "https://img.example.com/tone.webp"},
-                        {"text": prompt},
-                    ],
-                }
-            ]
-        },
+        "model": model,
+        "input": content(
+            {"image": "https://img.example.com/kitchen.jpg"},
+            {"image": "https://img.example.com/clock.png"},
+            {"image": "https://img.example.com/tone.webp"},
+            {"text": prompt},
+        ),
         "parameters": parameters,
     }
 
 
 def test_text_to_image_has_a_text_and_no_image() -> None:
-    body: Any = built(wan(images=[], prompt="a lighthouse"), []).body
-    assert body["input"] == {"messages": [{"role": "user", "content": [{"text": "a lighthouse"}]}]}
+    parameters: dict[str, Json] = {"size": "4K", "n": 1, "thinking_mode": True}
+    raw = sidecar(WAN_PRO, images=[], prompt="a lighthouse", parameters=parameters)
+    body: Any = built(raw, []).body
+    assert body["input"] == content({"text": "a lighthouse"})
+    assert body["parameters"] == parameters
 
 
 def test_a_sequence_is_asked_for_by_its_own_parameters() -> None:
@@ -234,56 +382,80 @@ def test_a_sequence_is_asked_for_by_its_own_parameters() -> None:
     assert body["parameters"] == parameters
 
 
-@pytest.mark.parametrize("raw", [wanx(), qwen(), wan()], ids=[WANX, QWEN, WAN])
-def test_n_is_always_sent(raw: dict[str, Json]) -> None:
-    assert built(raw, ["https://img.example.com/a.jpg"]).body["parameters"] == {"n": 1}
+# --- every model -----------------------------------------------------------------------------------
 
 
-def test_the_async_header_goes_to_asynchronous_models_only() -> None:
-    url = ["https://img.example.com/a.jpg"]
-    assert "X-DashScope-Async" not in built(qwen(), url).headers
-    assert built(wanx(), url).headers["X-DashScope-Async"] == "enable"
-    assert built(wan(), url).headers["X-DashScope-Async"] == "enable"
+@pytest.mark.parametrize("model", ELEVEN)
+def test_n_is_always_sent(model: str) -> None:
+    assert built(sidecar(model), [URL]).body["parameters"] == {"n": 1}
 
 
-def test_building_leaves_the_orders_parameters_alone() -> None:
-    order = accepted(qwen(negative_prompt="blur"))
+WAYS = [(model, call) for model in ELEVEN for call in MODELS[model].calls]
+
+
+@pytest.mark.parametrize(("model", "call"), WAYS)
+def test_the_async_header_goes_with_asynchronous_calls_only(model: str, call: Mode) -> None:
+    headers = dict(built(sidecar(model, call=call), [URL]).headers)
+    assert headers == (ASYNC if call is Mode.ASYNC else {})
+
+
+@pytest.mark.parametrize(("model", "call"), WAYS)
+def test_only_a_synchronous_call_for_text_with_images_streams(model: str, call: Mode) -> None:
+    plain = built(sidecar(model, call=call), [URL])
+    assert plain.stream is False
+    assert isinstance(plain.body["parameters"], dict)
+    assert "stream" not in plain.body["parameters"]
+    if model == WAN_26:
+        told = built(interleave() | {"call": call}, [URL])
+        assert isinstance(told.body["parameters"], dict)
+        assert told.stream is (call is Mode.SYNC)
+        assert told.body["parameters"].get("stream", False) is told.stream
+
+
+@pytest.mark.parametrize(("model", "call"), WAYS)
+def test_images_in_the_providers_temporary_storage_need_their_header(
+    model: str, call: Mode
+) -> None:
+    raw = sidecar(model, call=call)
+    plain = built(raw, [URL])
+    assert "X-DashScope-OssResourceResolve" not in plain.headers
+    stored = built(raw, ["oss://dashscope-instant/a.png"])
+    assert stored.headers["X-DashScope-OssResourceResolve"] == "enable"
+    assert {**plain.headers, "X-DashScope-OssResourceResolve": "enable"} == dict(stored.headers)
+
+
+def test_one_image_of_several_in_temporary_storage_is_enough_for_the_header() -> None:
+    images = [URL, "data:image/png;base64,iVBORw0KGgo=", "oss://dashscope-instant/c.png"]
+    request = built(qwen(images=names(3)), images)
+    assert dict(request.headers) == {"X-DashScope-OssResourceResolve": "enable"}
+
+
+def test_a_mask_in_temporary_storage_needs_the_header_too() -> None:
+    raw = wanx("description_edit_with_mask")
+    assert dict(built(raw, [URL], "https://img.example.com/m.png").headers) == ASYNC
+    request = built(raw, [URL], "oss://dashscope-instant/m.png")
+    assert dict(request.headers) == {**ASYNC, "X-DashScope-OssResourceResolve": "enable"}
+
+
+def test_a_url_that_only_mentions_temporary_storage_needs_no_header() -> None:
+    request = built(qwen(), ["https://img.example.com/?from=oss://a"])
+    assert dict(request.headers) == {}
+
+
+@pytest.mark.parametrize("raw", [qwen(negative_prompt="blur"), interleave() | {"call": "sync"}])
+def test_building_leaves_the_orders_parameters_alone(raw: dict[str, Json]) -> None:
+    order = accepted(raw)
     before = dict(order.parameters)
-    request = build(
-        MODELS[QWEN],
+    request = built(raw, [URL])
+    build(
+        MODELS[order.model],
+        order.call,
         function=None,
         prompt=order.prompt,
         negative_prompt=order.negative_prompt,
-        images=["https://img.example.com/a.jpg"],
+        images=[URL],
         mask=None,
         parameters=order.parameters,
     )
-    assert request.body["parameters"] == {"n": 1, "negative_prompt": "blur"}
     assert dict(order.parameters) == before
-
-
-def test_the_flat_body_of_wan_2_5_has_the_negative_prompt_in_the_input() -> None:
-    model = dataclasses.replace(
-        MODELS[WAN],
-        name="wan2.5-i2i-preview",
-        path="services/aigc/image2image/image-synthesis",
-        body=Body.FLAT_2_5,
-    )
-    request = build(
-        model,
-        function=None,
-        prompt="replace the mug with a teapot",
-        negative_prompt="distorted perspective",
-        images=["https://img.example.com/lamp.png", "https://img.example.com/desk.jpg"],
-        mask=None,
-        parameters={"n": 4, "size": "1280*960", "seed": 12345},
-    )
-    assert request.body == {
-        "model": "wan2.5-i2i-preview",
-        "input": {
-            "prompt": "replace the mug with a teapot",
-            "images": ["https://img.example.com/lamp.png", "https://img.example.com/desk.jpg"],
-            "negative_prompt": "distorted perspective",
-        },
-        "parameters": {"n": 4, "size": "1280*960", "seed": 12345},
-    }
+    assert request.body["parameters"] != before

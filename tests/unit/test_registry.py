@@ -2,117 +2,197 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retouch.registry import (
+    ALWAYS,
     MODELS,
+    QUERIES_PER_SECOND,
     REGIONS,
     RESULT_HOSTS,
+    Body,
     Boxes,
+    Count,
     Integer,
     Json,
     Mode,
     Number,
     Palette,
+    Results,
     Size,
     When,
+    snapshot,
 )
 
-from .helpers import QWEN, WAN, WANX
+from .helpers import (
+    ELEVEN,
+    FUNCTIONS,
+    PARAMETERS,
+    QWEN,
+    QWEN_BASE,
+    QWEN_DECEMBER,
+    QWEN_JANUARY,
+    QWEN_MAX,
+    QWEN_OCTOBER,
+    WAN,
+    WAN_25,
+    WAN_26,
+    WAN_PRO,
+    WANX,
+    parameters_of,
+)
 
 MIB = 1_048_576
+SYNTHESIS = "services/aigc/image2image/image-synthesis"
+GENERATION = "services/aigc/image-generation/generation"
+MULTIMODAL = "services/aigc/multimodal-generation/generation"
+PHOTO = {"JPEG", "PNG", "BMP", "WEBP"}
+BOTH = {"beijing", "singapore"}
 PLUS_SIZE = Size(sides=(512, 2048))
+WAN_25_SIZE = Size(area=(589_824, 1_638_400), ratio=4.0)
 WAN_SIZE = Size(tiers=("1K", "2K"), area=(589_824, 4_194_304), ratio=8.0)
 
 
-def test_the_three_models_are_known_and_no_other() -> None:
-    assert set(MODELS) == {WANX, QWEN, WAN}
+def test_the_eleven_models_are_known_and_no_other() -> None:
+    assert set(MODELS) == set(ELEVEN)
+    assert len(MODELS) == 11
     assert {name: model.name for name, model in MODELS.items()} == {n: n for n in MODELS}
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "path", "regions"),
-    [
-        pytest.param(
-            WANX, Mode.ASYNC, "services/aigc/image2image/image-synthesis", {"beijing"}, id="wanx2.1"
+    ("name", "calls", "body", "results", "regions"),
+    [  # contract 1.1 and 1.4
+        (WANX, {Mode.ASYNC: SYNTHESIS}, Body.FLAT_2_1, Results.RESULTS, {"beijing"}),
+        *(
+            (name, {Mode.SYNC: MULTIMODAL}, Body.MESSAGES, Results.CHOICES, BOTH)
+            for name in (QWEN_BASE, QWEN, QWEN_OCTOBER, QWEN_DECEMBER, QWEN_MAX, QWEN_JANUARY)
         ),
-        pytest.param(
-            QWEN,
-            Mode.SYNC,
-            "services/aigc/multimodal-generation/generation",
-            {"beijing", "singapore"},
-            id="qwen",
+        (WAN_25, {Mode.ASYNC: SYNTHESIS}, Body.FLAT_2_5, Results.RESULTS, BOTH),
+        (
+            WAN_26,
+            {Mode.ASYNC: GENERATION, Mode.SYNC: MULTIMODAL},
+            Body.MESSAGES,
+            Results.CHOICES,
+            {"beijing", "singapore", "virginia", "frankfurt"},
         ),
-        pytest.param(
-            WAN,
-            Mode.ASYNC,
-            "services/aigc/image-generation/generation",
-            {"beijing", "singapore"},
-            id="wan2.7",
+        *(
+            (
+                name,
+                {Mode.ASYNC: GENERATION, Mode.SYNC: MULTIMODAL},
+                Body.MESSAGES,
+                Results.CHOICES,
+                BOTH,
+            )
+            for name in (WAN, WAN_PRO)
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_each_model_is_called_on_its_own_path_and_in_its_own_regions(
-    name: str, mode: Mode, path: str, regions: set[str]
+def test_each_model_is_called_on_its_own_paths_and_in_its_own_regions(
+    name: str, calls: Mapping[Mode, str], body: Body, results: Results, regions: set[str]
 ) -> None:
     model = MODELS[name]
-    assert (model.mode, model.path, set(model.regions)) == (mode, path, regions)
+    assert dict(model.calls) == calls
+    assert (model.body, model.results) == (body, results)
+    assert set(model.regions) == regions
     assert set(model.regions) <= set(REGIONS)
 
 
+def test_a_model_that_can_be_called_both_ways_is_called_asynchronously_unless_told() -> None:
+    synchronous = {name for name, model in MODELS.items() if model.call is Mode.SYNC}
+    assert synchronous == {QWEN_BASE, QWEN, QWEN_OCTOBER, QWEN_DECEMBER, QWEN_MAX, QWEN_JANUARY}
+    assert {name for name, model in MODELS.items() if len(model.calls) == 2} == {
+        WAN_26, WAN, WAN_PRO,
+    }  # fmt: skip
+
+
+def test_regions_and_their_base_urls_are_those_of_contract_1_1() -> None:
+    assert {name: region.base_url for name, region in REGIONS.items()} == {
+        "beijing": "https://dashscope.aliyuncs.com/api/v1",
+        "singapore": "https://dashscope-intl.aliyuncs.com/api/v1",
+        "virginia": "https://dashscope-us.aliyuncs.com/api/v1",
+        "frankfurt": None,
+    }
+    assert {name: set(region.calls) for name, region in REGIONS.items()} == {
+        "beijing": {Mode.ASYNC, Mode.SYNC},
+        "singapore": {Mode.ASYNC, Mode.SYNC},
+        "virginia": {Mode.ASYNC, Mode.SYNC},
+        "frankfurt": {Mode.ASYNC},
+    }
+
+
 @pytest.mark.parametrize(
-    ("name", "creates", "running"),
+    ("name", "region", "calls"),
     [
-        pytest.param(WANX, 2, 2, id="wanx2.1: two a second, two at once"),
-        pytest.param(QWEN, 2, None, id="qwen: two a second, no number at once"),
-        pytest.param(WAN, 5, 5, id="wan2.7: five a second, five at once"),
+        (WANX, "beijing", {Mode.ASYNC}),
+        (WANX, "singapore", set()),
+        (QWEN_MAX, "singapore", {Mode.SYNC}),
+        (QWEN_MAX, "virginia", set()),
+        (WAN_25, "singapore", {Mode.ASYNC}),
+        (WAN_25, "frankfurt", set()),
+        (WAN_26, "beijing", {Mode.ASYNC, Mode.SYNC}),
+        (WAN_26, "virginia", {Mode.ASYNC, Mode.SYNC}),
+        (WAN_26, "frankfurt", {Mode.ASYNC}),
+        (WAN_PRO, "singapore", {Mode.ASYNC, Mode.SYNC}),
+        (WAN_PRO, "frankfurt", set()),
+        (WAN, "mars", set()),
     ],
 )
-def test_quotas_are_those_of_contract_3_1(name: str, creates: int, running: int | None) -> None:
+def test_what_a_region_offers_is_what_region_and_model_both_have(
+    name: str, region: str, calls: set[Mode]
+) -> None:
+    assert set(MODELS[name].calls_in(region)) == calls
+
+
+@pytest.mark.parametrize(
+    ("name", "creates", "per_seconds", "running"),
+    [
+        (WANX, 2, 1.0, 2),
+        (QWEN_BASE, 2, 1.0, None),
+        (QWEN, 2, 1.0, None),
+        (QWEN_OCTOBER, 2, 1.0, None),
+        (QWEN_DECEMBER, 2, 1.0, None),
+        (QWEN_MAX, 2, 60.0, None),
+        (QWEN_JANUARY, 2, 60.0, None),
+        (WAN_25, 5, 1.0, 5),
+        (WAN_26, 5, 1.0, 5),
+        (WAN, 5, 1.0, 5),
+        (WAN_PRO, 5, 1.0, 5),
+    ],
+)
+def test_quotas_are_those_of_contract_3_1(
+    name: str, creates: int, per_seconds: float, running: int | None
+) -> None:
     quota = MODELS[name].quota
-    assert (quota.creates, quota.per_seconds, quota.running) == (creates, 1.0, running)
-    assert 1 / creates <= quota.interval <= 2 / creates  # never faster, and not much slower
+    assert (quota.creates, quota.per_seconds, quota.running) == (creates, per_seconds, running)
+    least = per_seconds / creates  # never faster, and not much slower
+    assert least <= quota.interval <= 2 * least
+
+
+QWEN_IMAGES = ((1, 3), PHOTO | {"TIFF", "GIF"}, 10 * MIB, None, (384, 3072), None, True)
+WAN_27_IMAGES = ((0, 9), PHOTO, 20 * MIB, (240, 8000), None, 8.0, False)
 
 
 @pytest.mark.parametrize(
     ("name", "count", "formats", "max_bytes", "sides", "advised", "ratio", "alpha"),
     [
-        pytest.param(
-            WANX,
-            (1, 1),
-            {"JPEG", "PNG", "BMP", "TIFF", "WEBP"},
-            10 * MIB,
-            (512, 4096),
-            None,
-            None,
-            True,
-            id="wanx2.1",
-        ),
-        pytest.param(
-            QWEN,
-            (1, 3),
-            {"JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF"},
-            10 * MIB,
-            None,
-            (384, 3072),
-            None,
-            True,
-            id="qwen",
-        ),
-        pytest.param(
-            WAN,
-            (0, 9),
-            {"JPEG", "PNG", "BMP", "WEBP"},
-            20 * MIB,
-            (240, 8000),
-            None,
-            8.0,
-            False,
-            id="wan2.7",
-        ),
+        (WANX, (1, 1), PHOTO | {"TIFF"}, 10 * MIB, (512, 4096), None, None, True),
+        (QWEN_BASE, *QWEN_IMAGES),
+        (QWEN, *QWEN_IMAGES),
+        (QWEN_OCTOBER, *QWEN_IMAGES),
+        (QWEN_DECEMBER, *QWEN_IMAGES),
+        (QWEN_MAX, *QWEN_IMAGES),
+        (QWEN_JANUARY, *QWEN_IMAGES),
+        (WAN_25, (1, 3), PHOTO, 10 * MIB, (384, 5000), None, 4.0, False),
+        (WAN_26, (1, 4), PHOTO, 10 * MIB, (240, 8000), None, None, False),
+        (WAN, *WAN_27_IMAGES),
+        (WAN_PRO, *WAN_27_IMAGES),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_image_limits_are_those_of_the_contract_at_a_glance(
     name: str,
@@ -125,7 +205,8 @@ def test_image_limits_are_those_of_the_contract_at_a_glance(
     alpha: bool,
 ) -> None:
     images = MODELS[name].images
-    assert (images.least, images.most) == count
+    plainly = images.count_for({})
+    assert (plainly.least, plainly.most) == count
     assert set(images.formats) == formats
     assert images.max_bytes == max_bytes
     assert images.sides == sides
@@ -134,34 +215,68 @@ def test_image_limits_are_those_of_the_contract_at_a_glance(
     assert images.alpha is alpha
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "least", "most"),
+    [
+        (WAN_26, {"enable_interleave": True}, 0, 1),
+        (WAN_26, {"enable_interleave": False}, 1, 4),
+        (WAN_26, {"enable_interleave": "true"}, 1, 4),
+        (WAN_26, {"enable_sequential": True}, 1, 4),
+        (WAN, {"enable_sequential": True}, 0, 9),
+        (WAN_PRO, {"enable_sequential": True}, 0, 9),
+        (QWEN, {"enable_interleave": True}, 1, 3),
+    ],
+)
+def test_how_many_images_hangs_on_the_mode(
+    name: str, parameters: dict[str, Json], least: int, most: int
+) -> None:
+    count = MODELS[name].images.count_for(parameters)
+    assert (count.least, count.most) == (least, most)
+
+
+@pytest.mark.parametrize("name", ELEVEN)
+def test_the_last_count_of_a_model_holds_always(name: str) -> None:
+    assert MODELS[name].images.counts[-1].when == ALWAYS
+    assert all(isinstance(count, Count) for count in MODELS[name].images.counts)
+
+
 def test_only_wanx_demands_urls_in_ascii() -> None:
-    assert {name: m.images.ascii_urls for name, m in MODELS.items()} == {
-        WANX: True,
-        QWEN: False,
-        WAN: False,
+    assert [name for name, m in MODELS.items() if m.images.ascii_urls] == [WANX]
+
+
+def test_formats_that_may_travel_in_a_request_are_those_of_contract_3_1() -> None:
+    assert {name: set(m.images.data_urls) for name, m in MODELS.items()} == {
+        name: PHOTO | ({"TIFF"} if name == WANX else set()) for name in ELEVEN
     }
 
 
 def test_prompt_limits_are_those_of_the_contract_at_a_glance() -> None:
     assert {n: (m.prompt_chars, m.negative_prompt_chars) for n, m in MODELS.items()} == {
         WANX: (800, None),
+        QWEN_BASE: (800, 500),
         QWEN: (800, 500),
+        QWEN_OCTOBER: (800, 500),
+        QWEN_DECEMBER: (800, 500),
+        QWEN_MAX: (800, 500),
+        QWEN_JANUARY: (800, 500),
+        WAN_25: (2000, 500),
+        WAN_26: (2000, 500),
         WAN: (5000, None),
+        WAN_PRO: (5000, None),
     }
 
 
 def test_parameters_are_those_the_contract_lists_and_no_other() -> None:
-    assert {name: set(model.by_name) for name, model in MODELS.items()} == {
-        WANX: {
-            "n", "seed", "watermark", "strength", "top_scale", "bottom_scale", "left_scale",
-            "right_scale", "upscale_factor", "is_sketch",
-        },
-        QWEN: {"n", "size", "prompt_extend", "watermark", "seed"},
-        WAN: {
-            "n", "size", "enable_sequential", "thinking_mode", "color_palette", "bbox_list",
-            "watermark", "seed",
-        },
-    }  # fmt: skip
+    assert {name: set(model.by_name) for name, model in MODELS.items()} == PARAMETERS
+    assert sum(len(model.parameters) for model in MODELS.values()) == sum(
+        len(model.by_name) for model in MODELS.values()
+    )
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_each_function_has_its_own_parameters(function: str) -> None:
+    having = {parameter.name for parameter in MODELS[WANX].having(function)}
+    assert having == parameters_of(WANX, function)
 
 
 def test_wanx_has_its_ten_functions_and_one_of_them_takes_a_mask() -> None:
@@ -177,8 +292,7 @@ def test_wanx_has_its_ten_functions_and_one_of_them_takes_a_mask() -> None:
         "doodle": False,
         "control_cartoon_feature": False,
     }
-    assert MODELS[QWEN].functions == ()
-    assert MODELS[WAN].functions == ()
+    assert [name for name, model in MODELS.items() if model.functions] == [WANX]
 
 
 def test_a_function_is_found_by_its_exact_name_only() -> None:
@@ -187,20 +301,201 @@ def test_a_function_is_found_by_its_exact_name_only() -> None:
     assert found.name == "remove_watermark"
     assert MODELS[WANX].function("remove_watermaker") is None  # the SDK's typo, contract 3.2
     assert MODELS[WANX].function(None) is None
+    assert MODELS[QWEN].function("remove_watermark") is None
 
 
-@pytest.mark.parametrize("name", [WANX, WAN])
-def test_asynchronous_models_are_first_asked_within_five_seconds_and_never_twice_a_second(
-    name: str,
+@pytest.mark.parametrize(
+    ("name", "first", "interval"),
+    [  # contract 2.7: first after 2–3 s for wanx2.1, 5 s for wan2.7, 10 s for wan2.5 and wan2.6
+        (WANX, (2, 3), (2, 15)),
+        (WAN_25, (10, 10), (10, 15)),
+        (WAN_26, (10, 10), (10, 15)),
+        (WAN, (5, 5), (5, 15)),
+        (WAN_PRO, (5, 5), (5, 15)),
+    ],
+)
+def test_asynchronous_models_are_asked_when_contract_2_7_says(
+    name: str, first: tuple[int, int], interval: tuple[int, int]
 ) -> None:
     polling = MODELS[name].polling
     assert polling is not None
-    assert 2 <= polling.first <= 5
-    assert polling.interval >= 2
+    assert first[0] <= polling.first <= first[1]
+    assert interval[0] <= polling.interval <= interval[1]
 
 
-def test_a_synchronous_model_is_not_polled() -> None:
-    assert MODELS[QWEN].polling is None
+def test_exactly_the_models_with_tasks_are_polled() -> None:
+    for model in MODELS.values():
+        assert (model.polling is not None) is (Mode.ASYNC in model.calls)
+        assert (model.quota.running is not None) is (Mode.ASYNC in model.calls)
+    assert QUERIES_PER_SECOND <= 15  # contract 2.7: below the provider's 20
+
+
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [
+        (QWEN_OCTOBER, QWEN),
+        (QWEN_DECEMBER, QWEN),
+        (QWEN_JANUARY, QWEN_MAX),
+        (WANX, None),
+        (QWEN_BASE, None),
+        (QWEN, None),
+        (QWEN_MAX, None),
+        (WAN_25, None),
+        (WAN_26, None),
+        (WAN, None),
+        (WAN_PRO, None),
+    ],
+)
+def test_snapshots_have_the_rules_of_their_model(name: str, of: str | None) -> None:
+    model = MODELS[name]
+    assert model.snapshot_of == of
+    if of is not None:
+        assert model == snapshot(MODELS[of], name)
+        assert of in model.says
+
+
+# --- what is sent though the sidecar is silent -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ELEVEN)
+def test_n_is_always_completed_and_is_1(name: str) -> None:  # contract 8, 1 and 2
+    model = MODELS[name]
+    functions: list[str | None] = [None, *(f.name for f in model.functions)]
+    for function in functions:
+        for has_images in (False, True):
+            assert model.completed({}, has_images, function) == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "given_", "completed"),
+    [
+        (WAN_26, {"enable_interleave": True}, {"n": 1, "max_images": 5}),
+        (WAN_26, {"enable_interleave": True, "max_images": 2}, {"n": 1, "max_images": 2}),
+        (WAN_26, {"enable_interleave": False}, {"n": 1}),
+        (WAN_26, {"enable_interleave": "true"}, {"n": 1}),
+        (WAN_26, {"max_images": 2}, {"n": 1, "max_images": 2}),
+        (WAN_26, {"n": 3, "size": "2K"}, {"n": 3, "size": "2K"}),
+        (WAN, {"enable_sequential": True}, {"n": 1}),
+        (WAN, {"enable_sequential": True, "n": 12}, {"n": 12}),
+        (QWEN_BASE, {"seed": 7}, {"n": 1, "seed": 7}),
+        (WANX, {"n": 4}, {"n": 4}),
+    ],
+)
+def test_what_is_given_is_kept_and_only_bills_are_completed(
+    name: str, given_: dict[str, Json], completed: dict[str, Json]
+) -> None:
+    before = dict(given_)
+    assert MODELS[name].completed(given_, True) == {**given_, **completed}
+    assert given_ == before
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    def defaults(name: str) -> dict[str, Json]:
+        return {p.name: p.default for p in MODELS[name].parameters if p.default is not None}
+
+    scales: dict[str, Json] = {f"{side}_scale": 1.0 for side in ("top", "bottom", "left", "right")}
+    assert defaults(WANX) == {
+        "n": 1, "watermark": False, "strength": 0.5, "upscale_factor": 1, "is_sketch": False, **scales,
+    }  # fmt: skip
+    assert defaults(QWEN_BASE) == {"n": 1, "watermark": False}
+    assert defaults(QWEN) == {"n": 1, "watermark": False, "prompt_extend": True}
+    assert defaults(WAN_25) == {"n": 4, "watermark": False, "prompt_extend": True}
+    assert defaults(WAN_26) == {
+        "n": 4, "watermark": False, "prompt_extend": True, "enable_interleave": False,
+        "max_images": 5, "size": "1K",
+    }  # fmt: skip
+    assert defaults(WAN) == defaults(WAN_PRO)
+    assert defaults(WAN) == {
+        "n": 1, "watermark": False, "enable_sequential": False, "thinking_mode": True, "size": "2K",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "has_images", "low", "high"),
+    [
+        (WANX, {}, True, 1, 4),
+        (QWEN_BASE, {}, True, 1, 1),
+        (QWEN, {}, True, 1, 6),
+        (QWEN_MAX, {}, True, 1, 6),
+        (WAN_25, {}, True, 1, 4),
+        (WAN_26, {}, True, 1, 4),
+        (WAN_26, {"enable_interleave": True}, True, 1, 1),
+        (WAN_26, {"enable_interleave": True}, False, 1, 1),
+        (WAN, {}, False, 1, 4),
+        (WAN, {"enable_sequential": True}, True, 1, 12),
+        (WAN_PRO, {"enable_sequential": True}, False, 1, 12),
+        (WAN_PRO, {"enable_sequential": False}, True, 1, 4),
+    ],
+)
+def test_how_many_results_may_be_asked_for(
+    name: str, parameters: dict[str, Json], has_images: bool, low: int, high: int
+) -> None:
+    assert MODELS[name].by_name["n"].kind_for(parameters, has_images) == Integer(low, high)
+
+
+UP_TO_2K = Size(tiers=("1K", "2K"), area=(768**2, 2048**2), ratio=8.0)
+UP_TO_4K = Size(tiers=("1K", "2K", "4K"), area=(768**2, 4096**2), ratio=8.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "has_images", "size"),
+    [
+        (QWEN, {}, True, Size(sides=(512, 2048))),
+        (QWEN_JANUARY, {}, True, Size(sides=(512, 2048))),
+        (WAN_25, {}, True, Size(area=(768**2, 1280**2), ratio=4.0)),
+        (WAN_26, {}, True, Size(tiers=("1K", "2K"), area=(768**2, 2048**2), ratio=4.0)),
+        (WAN_26, {"enable_interleave": True}, True, Size(area=(768**2, 1280**2), ratio=4.0)),
+        (WAN, {}, True, UP_TO_2K),
+        (WAN, {}, False, UP_TO_2K),
+        (WAN_PRO, {}, True, UP_TO_2K),
+        (WAN_PRO, {}, False, UP_TO_4K),
+        (WAN_PRO, {"enable_sequential": False}, False, UP_TO_4K),
+        (WAN_PRO, {"enable_sequential": True}, False, UP_TO_2K),
+        (WAN_PRO, {"enable_sequential": True}, True, UP_TO_2K),
+    ],
+)
+def test_sizes_are_those_of_the_contract_in_each_mode(
+    name: str, parameters: dict[str, Json], has_images: bool, size: Size
+) -> None:
+    assert MODELS[name].by_name["size"].kind_for(parameters, has_images) == size
+
+
+def test_where_a_parameter_is_refused_or_without_effect_is_the_contracts() -> None:
+    refused = {
+        (name, p.name, str(p.only))
+        for name, model in MODELS.items()
+        for p in model.parameters
+        if p.only is not None
+    }
+    assert refused == {
+        (name, parameter, when)
+        for name in (WAN, WAN_PRO)
+        for parameter, when in (
+            ("color_palette", "enable_sequential is false"),
+            ("bbox_list", "there are images"),
+        )
+    }
+    idle = {
+        (name, p.name, str(p.effective))
+        for name, model in MODELS.items()
+        for p in model.parameters
+        if p.effective is not None
+    }
+    assert idle == {
+        (WAN_26, "max_images", "enable_interleave is true"),
+        (WAN_26, "prompt_extend", "enable_interleave is false"),
+        (WAN, "thinking_mode", "enable_sequential is false and there is no image"),
+        (WAN_PRO, "thinking_mode", "enable_sequential is false and there is no image"),
+    }
+
+
+@pytest.mark.parametrize("name", ELEVEN)
+def test_where_the_sources_contradict_each_other_the_reading_is_named(name: str) -> None:
+    readings = MODELS[name].readings
+    assert readings
+    assert all(1 <= reading.row <= 42 and reading.says for reading in readings)
+    assert len({reading.row for reading in readings}) == len(readings)
+    assert any("too long" in reading.says for reading in readings if reading.row == 23)
 
 
 def test_the_ten_result_hosts_are_exactly_those_of_contract_6_3() -> None:
@@ -221,36 +516,67 @@ def test_the_ten_result_hosts_are_exactly_those_of_contract_6_3() -> None:
 
 # --- conditions ------------------------------------------------------------------------------------
 
+ON = {"enable_sequential": True}
+OFF = {"enable_sequential": False}
+
 
 @pytest.mark.parametrize(
-    ("when", "sequential", "has_images", "holds"),
+    ("when", "parameters", "has_images", "holds"),
     [
-        pytest.param(When(), False, False, True, id="no condition holds always"),
-        pytest.param(When(), True, True, True, id="no condition holds always, too"),
-        pytest.param(When(sequential=True), True, False, True, id="sequential"),
-        pytest.param(When(sequential=True), False, False, False, id="not sequential"),
-        pytest.param(When(images=False), False, True, False, id="there are images"),
-        pytest.param(When(sequential=False, images=False), False, False, True, id="both hold"),
-        pytest.param(When(sequential=False, images=False), False, True, False, id="one fails"),
-        pytest.param(When(sequential=False, images=False), True, False, False, id="the other"),
+        pytest.param(When(), OFF, False, True, id="no condition holds always"),
+        pytest.param(When(), ON, True, True, id="no condition holds always, too"),
+        pytest.param(When("enable_sequential"), ON, False, True, id="on"),
+        pytest.param(When("enable_sequential"), OFF, False, False, id="off"),
+        pytest.param(When("enable_interleave"), ON, False, False, id="another is on"),
+        pytest.param(When(images=False), OFF, True, False, id="there are images"),
+        pytest.param(When(images=False), OFF, False, True, id="there are none"),
+        pytest.param(When(images=True), ON, True, True, id="there should be images"),
+        pytest.param(When("enable_sequential", False, False), OFF, False, True, id="both hold"),
+        pytest.param(When("enable_sequential", False, False), OFF, True, False, id="one fails"),
+        pytest.param(When("enable_sequential", False, False), ON, False, False, id="the other"),
     ],
 )
 def test_a_condition_holds_where_all_its_parts_do(
-    when: When, sequential: bool, has_images: bool, holds: bool
+    when: When, parameters: dict[str, Json], has_images: bool, holds: bool
 ) -> None:
-    assert when.holds({"enable_sequential": sequential}, has_images) is holds
+    assert when.holds(parameters, has_images) is holds
 
 
-def test_sequential_is_off_unless_it_is_true() -> None:
-    assert When(sequential=False).holds({}, False)
-    assert When(sequential=False).holds({"enable_sequential": "true"}, False)
+def test_a_switch_is_off_unless_it_is_true() -> None:
+    values: list[Json] = ["true", 1, None, [True], False]
+    for value in values:
+        assert When("enable_interleave", on=False).holds({"enable_interleave": value}, False)
+        assert not When("enable_interleave").holds({"enable_interleave": value}, False)
+    assert When("enable_interleave", on=False).holds({}, False)
 
 
-def test_the_number_of_images_is_exact_but_for_a_sequence() -> None:
-    exact = MODELS[WAN].exact_count
-    assert exact.holds({"enable_sequential": False}, True)
-    assert not exact.holds({"enable_sequential": True}, True)
-    assert MODELS[QWEN].exact_count.holds({}, True)
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        (When(), "always"),
+        (When("enable_interleave"), "enable_interleave is true"),
+        (When("enable_interleave", on=False), "enable_interleave is false"),
+        (When(images=True), "there are images"),
+        (When("x", on=False, images=False), "x is false and there is no image"),
+    ],
+)
+def test_a_condition_can_be_said(when: When, words: str) -> None:
+    assert str(when) == words
+
+
+@pytest.mark.parametrize("name", ELEVEN)
+def test_the_number_of_images_is_exact_but_for_sets_and_text_with_images(name: str) -> None:
+    exact = MODELS[name].exact_count
+    assert exact.holds({}, True)
+    assert exact.holds({"enable_sequential": False, "enable_interleave": False}, False)
+    assert exact.holds({"enable_sequential": True}, True) is (name not in (WAN, WAN_PRO))
+    assert exact.holds({"enable_interleave": True}, True) is (name != WAN_26)
+
+
+def test_only_text_with_images_is_streamed() -> None:
+    assert {name: m.streams for name, m in MODELS.items() if m.streams is not None} == {
+        WAN_26: When("enable_interleave")
+    }
 
 
 # --- ranges ----------------------------------------------------------------------------------------
@@ -294,9 +620,23 @@ def test_the_nearest_number_is_always_within_the_range(value: float) -> None:
         pytest.param(WAN_SIZE, "2k", "2K", id="a tier in small letters"),
         pytest.param(WAN_SIZE, "4096*4096", "2048*2048", id="area too large"),
         pytest.param(WAN_SIZE, "512*512", "768*768", id="area too small"),
+        pytest.param(WAN_SIZE, "4K", "2K", id="a tier of another model"),
+        pytest.param(WAN_SIZE, "5000*500", "4000*500", id="too wide"),
+        pytest.param(WAN_SIZE, "500*5000", "500*4000", id="too tall"),
+        pytest.param(WAN_SIZE, "1024,768", "1024*768", id="a comma"),
+        pytest.param(PLUS_SIZE, "1K", "1024*1024", id="a tier where there are none"),
+        pytest.param(PLUS_SIZE, "2K", "2048*2048", id="the largest where there are no tiers"),
+        pytest.param(PLUS_SIZE, "4K", None, id="a tier beyond all sides"),
+        pytest.param(WAN_25_SIZE, "2K", None, id="a tier beyond the area"),
+        pytest.param(WAN_25_SIZE, "1K", "1024*1024", id="a tier within the area"),
+        pytest.param(WAN_25_SIZE, "1601*400", "1600*400", id="just too wide"),
+        pytest.param(WAN_25_SIZE, "2048*2048", "1280*1280", id="a square too large"),
+        pytest.param(WAN_25_SIZE, "2048*1024", "1810*905", id="no square too large"),
+        pytest.param(WAN_25_SIZE, "800*600", "887*666", id="too small"),
+        pytest.param(WAN_25_SIZE, "big", None, id="what is no size"),
     ],
 )
-def test_the_nearest_size_is_said(kind: Size, value: str, nearest: str) -> None:
+def test_the_nearest_size_is_said(kind: Size, value: str, nearest: str | None) -> None:
     fault = kind.check(value)
     assert fault is not None
     assert fault.nearest == nearest
@@ -304,7 +644,7 @@ def test_the_nearest_size_is_said(kind: Size, value: str, nearest: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    kind=st.sampled_from([PLUS_SIZE, WAN_SIZE]),
+    kind=st.sampled_from([PLUS_SIZE, WAN_25_SIZE, WAN_SIZE]),
     width=st.integers(1, 99_999),
     height=st.integers(1, 99_999),
     sign=st.sampled_from(["*", "x", " X ", "×"]),
@@ -338,8 +678,8 @@ def test_a_size_is_allowed_exactly_where_both_sides_are(width: int, height: int)
      "1024.0*1024", "１０２４*1024", "1K2K", "999999*2", 1024, None, True, [1024, 1024]],
 )  # fmt: skip
 def test_what_is_no_size_is_refused(value: Json) -> None:
-    assert PLUS_SIZE.check(value) is not None
-    assert WAN_SIZE.check(value) is not None
+    for kind in (PLUS_SIZE, WAN_25_SIZE, WAN_SIZE):
+        assert kind.check(value) is not None
 
 
 def test_boxes_and_palettes_refuse_what_is_no_list() -> None:

@@ -7,7 +7,10 @@ from decimal import Decimal
 import pytest
 
 from retouch.errors import OperatorError, SettingsError
-from retouch.settings import Delivery, Price, Prices, Settings
+from retouch.registry import MODELS, QUERIES_PER_SECOND
+from retouch.settings import Delivery, Endpoint, Price, Prices, Settings, endpoints
+
+from .helpers import QWEN, WAN, WAN_25, WAN_26, WAN_PRO, WANX
 
 COMPLETE = {
     "RETOUCH_STACK": "retouch",
@@ -18,10 +21,12 @@ COMPLETE = {
     "RETOUCH_TOPIC_ARN": "arn:aws:sns:eu-central-1:111122223333:retouch",
     "RETOUCH_EVENT_BUS": "retouch-bus",
     "RETOUCH_API_KEY_SECRET": "retouch-key",
-    "RETOUCH_PROVIDER_REGION": "beijing",
-    "RETOUCH_PROVIDER_BASE_URL": "https://dashscope.aliyuncs.com/api/v1/",
+    "RETOUCH_PROVIDER_REGIONS": "beijing",
+    "RETOUCH_PROVIDER_BASE_URLS": "{}",
+    "RETOUCH_PROVIDER_WORKSPACES": "{}",
+    "RETOUCH_MODELS": "{}",
     "RETOUCH_RESULT_HOSTS": "results.example.com,127.0.0.1:9000",
-    "RETOUCH_INPUT_DELIVERY": "url",
+    "RETOUCH_INPUT_DELIVERY": "presigned",
     "RETOUCH_WINDOW_MARGIN": "1",
     "RETOUCH_SYNC_WINDOW": "4",
     "RETOUCH_PRICES": "{}",
@@ -39,10 +44,12 @@ def test_a_complete_environment_gives_settings() -> None:
     assert found.topic_arn == "arn:aws:sns:eu-central-1:111122223333:retouch"
     assert found.event_bus == "retouch-bus"
     assert found.api_key_secret == "retouch-key"
-    assert found.provider_region == "beijing"
-    assert found.provider_base_url == "https://dashscope.aliyuncs.com/api/v1"
+    assert found.providers == {"beijing": Endpoint("https://dashscope.aliyuncs.com/api/v1", None)}
+    assert found.regions == ("beijing",)
+    assert found.models == MODELS
+    assert found.prices.of("beijing", "wan2.7-image") == Price(Decimal("0.20"), "CNY")
     assert found.result_hosts == ("results.example.com", "127.0.0.1:9000")
-    assert found.input_delivery is Delivery.URL
+    assert found.input_delivery is Delivery.PRESIGNED
     assert found.window_margin == 1
     assert found.sync_window == 4
     assert found.state_machine_arn == machine
@@ -78,9 +85,14 @@ def test_a_window_margin_of_zero_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("RETOUCH_PROVIDER_REGION", ""),
-        ("RETOUCH_PROVIDER_REGION", "frankfurt"),
-        ("RETOUCH_PROVIDER_REGION", "Beijing"),
+        ("RETOUCH_PROVIDER_REGIONS", ""),
+        ("RETOUCH_PROVIDER_REGIONS", " , "),
+        ("RETOUCH_PROVIDER_REGIONS", "hongkong"),
+        ("RETOUCH_PROVIDER_REGIONS", "Beijing"),
+        ("RETOUCH_PROVIDER_REGIONS", "beijing;singapore"),
+        ("RETOUCH_PROVIDER_BASE_URLS", "[]"),
+        ("RETOUCH_PROVIDER_WORKSPACES", "llm-1"),
+        ("RETOUCH_MODELS", "[]"),
         ("RETOUCH_INPUT_DELIVERY", ""),
         ("RETOUCH_INPUT_DELIVERY", "upload"),
     ],
@@ -104,21 +116,210 @@ def test_result_hosts_are_split_and_empty_ones_dropped(value: str, hosts: tuple[
     assert found.result_hosts == hosts
 
 
+# --- the provider's regions ------------------------------------------------------------------------
+
+
+def refused(regions: str, base_urls: str = "{}", workspaces: str = "{}") -> str:
+    with pytest.raises(SettingsError) as caught:
+        endpoints(regions, base_urls, workspaces)
+    return str(caught.value)
+
+
+def test_the_public_base_urls_are_used_where_none_is_given() -> None:
+    assert endpoints("singapore,beijing,virginia", "{}", "{}") == {
+        "singapore": Endpoint("https://dashscope-intl.aliyuncs.com/api/v1"),
+        "beijing": Endpoint("https://dashscope.aliyuncs.com/api/v1"),
+        "virginia": Endpoint("https://dashscope-us.aliyuncs.com/api/v1"),
+    }
+
+
+@pytest.mark.parametrize(
+    "regions", ["virginia,beijing", " virginia , beijing ", ",virginia,,beijing,"]
+)
+def test_the_preferred_region_comes_first(regions: str) -> None:
+    assert list(endpoints(regions, "{}", "{}")) == ["virginia", "beijing"]
+
+
+def test_a_region_that_is_named_twice_keeps_its_first_place() -> None:
+    assert list(endpoints("singapore,beijing,singapore", "{}", "{}")) == ["singapore", "beijing"]
+
+
+def test_a_base_url_can_be_given_in_place_of_the_public_one() -> None:
+    urls = '{"beijing": "http://127.0.0.1:9000/api/v1/", "singapore": "https://unused.example"}'
+    assert endpoints("beijing", urls, "{}") == {"beijing": Endpoint("http://127.0.0.1:9000/api/v1")}
+
+
+def test_workspaces_are_sent_where_they_are_given() -> None:
+    found = endpoints("beijing,singapore", "{}", '{"singapore": "llm-1"}')
+    assert [found[name].workspace for name in ("beijing", "singapore")] == [None, "llm-1"]
+
+
+def test_frankfurt_has_no_public_base_url() -> None:
+    assert refused("beijing,frankfurt") == (
+        "RETOUCH_PROVIDER_BASE_URLS: frankfurt has no public base URL; give your workspace's, "
+        '{"frankfurt": "https://WORKSPACE.eu-central-1.maas.aliyuncs.com/api/v1"}'
+    )
+    url = "https://llm-1.eu-central-1.maas.aliyuncs.com/api/v1"
+    found = endpoints("frankfurt", f'{{"frankfurt": "{url}"}}', '{"frankfurt": "llm-1"}')
+    assert found == {"frankfurt": Endpoint(url, "llm-1")}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ("",),
+            "RETOUCH_PROVIDER_REGIONS is empty; one of beijing, singapore, virginia, frankfurt",
+        ),
+        (
+            ("beijing,hongkong",),
+            "RETOUCH_PROVIDER_REGIONS: 'hongkong' is not a region; beijing, singapore, virginia, "
+            "frankfurt are",
+        ),
+        (("beijing", ""), "RETOUCH_PROVIDER_BASE_URLS is not JSON: Expecting value: line 1"),
+        (("beijing", "{"), "RETOUCH_PROVIDER_BASE_URLS is not JSON: Expecting property name"),
+        (
+            ("beijing", "[]"),
+            "RETOUCH_PROVIDER_BASE_URLS is '[]'; a JSON object by region is needed",
+        ),
+        (
+            ("beijing", "null"),
+            "RETOUCH_PROVIDER_BASE_URLS is 'null'; a JSON object by region is needed",
+        ),
+        (
+            ("beijing", '{"hongkong": "https://a.example"}'),
+            "RETOUCH_PROVIDER_BASE_URLS: 'hongkong': 'https://a.example' is not a text for one of "
+            "beijing, singapore, virginia, frankfurt",
+        ),
+        (
+            ("beijing", '{"beijing": 7}'),
+            "RETOUCH_PROVIDER_BASE_URLS: 'beijing': 7 is not a text for one of beijing",
+        ),
+        (
+            ("beijing", '{"beijing": " "}'),
+            "RETOUCH_PROVIDER_BASE_URLS: 'beijing': ' ' is not a text for one of beijing",
+        ),
+        (
+            ("beijing", '{"beijing": null}'),
+            "RETOUCH_PROVIDER_BASE_URLS: 'beijing': None is not a text for one of beijing",
+        ),
+        (("beijing", "{}", "llm-1"), "RETOUCH_PROVIDER_WORKSPACES is not JSON: Expecting value"),
+        (
+            ("beijing", "{}", '{"beijing": ["llm-1"]}'),
+            "RETOUCH_PROVIDER_WORKSPACES: 'beijing': ['llm-1'] is not a text for one of beijing",
+        ),
+    ],
+)
+def test_regions_that_cannot_be_are_refused_by_setting_and_reason(
+    args: tuple[str, ...], message: str
+) -> None:
+    assert refused(*args).startswith(message)
+
+
+def test_the_settings_hold_every_region_with_its_endpoint() -> None:
+    found = Settings.from_env(
+        COMPLETE
+        | {
+            "RETOUCH_PROVIDER_REGIONS": "singapore,beijing",
+            "RETOUCH_PROVIDER_BASE_URLS": '{"beijing": "http://127.0.0.1:1/api/v1"}',
+            "RETOUCH_PROVIDER_WORKSPACES": '{"singapore": "llm-1"}',
+        }
+    )
+    assert found.regions == ("singapore", "beijing")
+    assert found.providers == {
+        "singapore": Endpoint("https://dashscope-intl.aliyuncs.com/api/v1", "llm-1"),
+        "beijing": Endpoint("http://127.0.0.1:1/api/v1"),
+    }
+
+
+# --- how often tasks are asked after ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("region", "running"),
+    [
+        # wanx2.1 2, and wan2.5, wan2.6, wan2.7 and its pro 5 each (contract 3.1)
+        ("beijing", [2, 5, 5, 5, 5]),
+        ("singapore", [5, 5, 5, 5]),
+        ("virginia", [5]),
+        ("frankfurt", [5]),
+    ],
+)
+@pytest.mark.parametrize("margin", [0, 1, 3])
+def test_tasks_are_asked_after_no_more_often_than_15_times_a_second_in_a_region(
+    region: str, running: list[int], margin: int
+) -> None:
+    found = Settings.from_env(COMPLETE | {"RETOUCH_WINDOW_MARGIN": str(margin)})
+    in_flight = sum(quota + margin for quota in running)
+    interval = found.query_interval(region)
+    assert interval == pytest.approx(in_flight / 15)
+    assert in_flight / interval <= QUERIES_PER_SECOND + 1e-9
+
+
+def test_larger_limits_and_new_snapshots_make_the_interval_longer() -> None:
+    models = (
+        '{"wan2.7-image": {"quota": {"creates": 50, "running": 100}},'
+        ' "wan2.7-image-2026-09-01": {"like": "wan2.7-image", "regions": ["beijing"]},'
+        ' "qwen-image-edit-plus": {"quota": {"creates": 5, "running": 500}}}'
+    )
+    found = Settings.from_env(COMPLETE | {"RETOUCH_MODELS": models, "RETOUCH_WINDOW_MARGIN": "0"})
+    assert found.query_interval("beijing") == pytest.approx((2 + 5 + 5 + 100 + 5 + 5) / 15)
+    assert found.query_interval("singapore") == pytest.approx((5 + 5 + 100 + 5) / 15)
+    assert found.query_interval("virginia") == pytest.approx(5 / 15)
+
+
+def test_the_models_with_tasks_are_those_counted() -> None:
+    counted = {name for name, model in MODELS.items() if model.quota.running is not None}
+    assert counted == {WANX, WAN_25, WAN_26, WAN, WAN_PRO}
+    assert MODELS[QWEN].quota.running is None
+
+
 # --- prices ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("region", "model", "price"),
+    ("region", "currency", "prices"),
     [
-        ("beijing", "wanx2.1-imageedit", Price(Decimal("0.14"), "CNY")),
-        ("beijing", "qwen-image-edit-plus", Price(Decimal("0.20"), "CNY")),
-        ("beijing", "wan2.7-image", Price(Decimal("0.20"), "CNY")),
-        ("singapore", "qwen-image-edit-plus", Price(Decimal("0.03"), "USD")),
-        ("singapore", "wan2.7-image", Price(Decimal("0.03"), "USD")),
+        (
+            "beijing",
+            "CNY",
+            {
+                "wanx2.1-imageedit": "0.14",
+                "qwen-image-edit": "0.3",
+                "qwen-image-edit-plus": "0.2",
+                "qwen-image-edit-plus-2025-10-30": "0.2",
+                "qwen-image-edit-plus-2025-12-15": "0.2",
+                "qwen-image-edit-max": "0.5",
+                "qwen-image-edit-max-2026-01-16": "0.5",
+                "wan2.5-i2i-preview": "0.2",
+                "wan2.6-image": "0.2",
+                "wan2.7-image": "0.2",
+                "wan2.7-image-pro": "0.5",
+            },
+        ),
+        (
+            "singapore",
+            "USD",
+            {
+                "qwen-image-edit-plus": "0.03",
+                "qwen-image-edit-plus-2025-10-30": "0.03",
+                "qwen-image-edit-plus-2025-12-15": "0.03",
+                "qwen-image-edit-max": "0.075",
+                "qwen-image-edit-max-2026-01-16": "0.075",
+                "wan2.6-image": "0.03",
+                "wan2.7-image": "0.03",
+                "wan2.7-image-pro": "0.075",
+            },
+        ),
     ],
 )
-def test_bundled_prices_are_those_of_contract_3_1(region: str, model: str, price: Price) -> None:
-    assert Prices.load().of(region, model) == price
+def test_bundled_prices_are_those_of_contract_3_1(
+    region: str, currency: str, prices: dict[str, str]
+) -> None:
+    found = {model: Prices.load().of(region, model) for model in MODELS}
+    assert {model: price for model, price in found.items() if price is not None} == {
+        model: Price(Decimal(amount), currency) for model, amount in prices.items()
+    }
 
 
 def test_a_price_nobody_configured_is_none() -> None:

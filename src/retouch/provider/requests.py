@@ -10,15 +10,20 @@ from retouch.registry import Body, Json, Mode, Model
 
 @dataclass(frozen=True)
 class Request:
-    """A POST to the provider: path under the base URL, headers beside the common ones, body."""
+    """A POST to the provider: path under the base URL, headers beside the common ones, body.
+
+    `stream` says that the answer comes as server-sent events (contract 4.6).
+    """
 
     path: str
     headers: Mapping[str, str]
     body: Mapping[str, Json]
+    stream: bool = False
 
 
 def build(
     model: Model,
+    call: Mode,
     *,
     function: str | None,
     prompt: str,
@@ -45,9 +50,21 @@ def build(
             content = {"messages": [{"role": "user", "content": items}]}
             if negative_prompt is not None:
                 given["negative_prompt"] = negative_prompt
-    headers = {"X-DashScope-Async": "enable"} if model.mode is Mode.ASYNC else {}
+    stream = (
+        call is Mode.SYNC
+        and model.streams is not None
+        and model.streams.holds(parameters, bool(images))
+    )
+    if stream:
+        given["stream"] = True  # beside the header that the client sends (contract 8, 15)
+    headers: dict[str, str] = {}
+    if call is Mode.ASYNC:
+        headers["X-DashScope-Async"] = "enable"
+    if any(image.startswith("oss://") for image in (*images, mask or "")):
+        headers["X-DashScope-OssResourceResolve"] = "enable"
     return Request(
-        path=model.path,
+        path=model.calls[call],
         headers=headers,
         body={"model": model.name, "input": content, "parameters": given},
+        stream=stream,
     )
