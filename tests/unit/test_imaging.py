@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import struct
 import zlib
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from retouch.imaging import (
+    FIT_MAX_BYTES,
+    MAX_PIXELS,
     ImageFacts,
     UnreadableImage,
     check_boxes,
@@ -19,8 +23,9 @@ from retouch.imaging import (
     check_mask,
     look,
     shown_bytes,
+    shrunk_to,
 )
-from retouch.registry import MODELS, Images, Json
+from retouch.registry import MODELS, Json
 
 from .helpers import QWEN, WAN, WANX, encoded
 
@@ -30,18 +35,35 @@ PHOTO = Image.new("RGB", (64, 48), (200, 30, 30))
 GOOD = ImageFacts("JPEG", 1024, 1024, 500_000, False)
 
 
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of RGB whose header promises that many pixels, with these chunks after it."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in ((b"IHDR", header), *chunks)
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 def png_that_claims(width: int, height: int) -> bytes:
     """A PNG of some fifty bytes whose header promises that many pixels."""
+    return png(width, height, (b"IDAT", zlib.compress(b"\0" * 10)), (b"IEND", b""))
 
-    def chunk(name: bytes, data: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(name + data))
-        return struct.pack(">I", len(data)) + name + data + checksum
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = zlib.compress(b"\0" * 10)
+def tiff(*tags: tuple[int, int, int, int], following: int = 0, after: bytes = b"") -> bytes:
+    """A TIFF of one directory at 8: tag, type, count, value; `after` stands behind it."""
+    body = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+        b"II*\0\x08\0\0\0"
+        + struct.pack("<H", len(tags))
+        + body
+        + struct.pack("<I", following)
+        + after
     )
+
+
+TINY_TIFF = ((256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1))
+"""What a grey image of 8×8 must say of itself, but for where its pixels are."""
 
 
 # --- look ------------------------------------------------------------------------------------------
@@ -160,6 +182,8 @@ def test_a_decompression_bomb_is_judged_by_its_header_alone() -> None:
         problems, _ = check_image(facts, MODELS[name].images, "images[0]", "bomb.png")
         assert len(problems) == 1
         assert "60000×60000" in problems[0].message
+        assert f"{MAX_PIXELS:,}" in problems[0].message
+        assert "fit" not in problems[0].message
 
 
 @pytest.mark.timeout(10)
@@ -186,6 +210,8 @@ def sensible(data: bytes) -> None:
     assert facts.height > 0
     assert facts.size == len(data)
     assert facts.mime.startswith("image/")
+    assert facts.frames in (1, 2)
+    assert 1 <= facts.orientation <= 8
 
 
 @settings(max_examples=300, deadline=None)
@@ -194,18 +220,34 @@ def test_random_bytes_give_facts_or_a_reason(data: bytes) -> None:
     sensible(data)
 
 
+def turned(kind: str, orientation: int, image: Image.Image = PHOTO, **options: object) -> bytes:
+    """An image with that EXIF orientation."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    return encoded(image, kind, exif=exif, **options)
+
+
+def moving(kind: str, frames: int = 3, **options: object) -> bytes:
+    """An animation, or a file of several pages; every frame differs."""
+    pictures = [
+        Image.new("RGB", (64, 48), (97 * n % 256, 255 - 50 * n % 256, 99)) for n in range(frames)
+    ]
+    return encoded(pictures[0], kind, save_all=True, append_images=pictures[1:], **options)
+
+
 SAMPLES = {
     **{kind: encoded(PHOTO, kind) for kind in FORMATS},
+    **{f"turned {kind}": turned(kind, 6) for kind in ("JPEG", "PNG", "TIFF", "WEBP")},
+    **{f"moving {kind}": moving(kind) for kind in ("GIF", "PNG", "TIFF", "WEBP")},
     "PNG with alpha": encoded(Image.new("RGBA", (9, 9)), "PNG"),
-    "moving GIF": encoded(
-        Image.new("P", (9, 9)), "GIF", save_all=True, append_images=[Image.new("P", (9, 9), 1)]
-    ),
     "packed TIFF": encoded(PHOTO, "TIFF", compression="tiff_lzw"),
+    "lossless WEBP": encoded(Image.new("RGBA", (9, 9)), "WEBP", lossless=True),
+    "progressive JPEG": encoded(PHOTO, "JPEG", progressive=True),
     "MPO": encoded(PHOTO, "MPO", save_all=True, append_images=[PHOTO]),
 }
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     sample=st.sampled_from(sorted(SAMPLES)),
     damage=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), min_size=1, max_size=6),
@@ -218,6 +260,179 @@ def test_damaged_images_give_facts_or_a_reason(
     for place, value in damage:
         data[place % len(data)] = value
     sensible(bytes(data[:kept]))
+
+
+# --- frames and orientation --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_more_than_one_frame_is_seen(kind: str, frames: int) -> None:
+    assert look(moving(kind, frames)).frames == min(frames, 2)
+
+
+def test_an_animation_beside_a_picture_of_its_own_is_a_second_one() -> None:
+    data = moving("PNG", 2, default_image=True)
+    assert look(data).frames == 2
+
+
+def test_a_tiff_whose_second_page_is_a_preview_has_one_frame() -> None:
+    pixels = bytes(64)
+    place = (273, 4, 1, 200)
+    page = tiff((254, 4, 1, 1), *TINY_TIFF, place)[8:]  # 1: reduced
+    first = tiff(*TINY_TIFF, place, (279, 4, 1, 64), following=300)
+    assert look((first.ljust(200, b"\0") + pixels).ljust(300, b"\0") + page).frames == 1
+    page = tiff((254, 4, 1, 2), *TINY_TIFF, place)[8:]  # 2: one page of several
+    assert look((first.ljust(200, b"\0") + pixels).ljust(300, b"\0") + page).frames == 2
+
+
+@pytest.mark.timeout(20)
+def test_frames_beyond_the_second_are_not_counted() -> None:
+    gif = encoded(Image.new("P", (9, 9)), "GIF")
+    frame = gif[gif.rindex(b",\0\0\0\0\x09") : -1]
+    data = gif[:-1] + frame * 300_000 + b";"
+    assert len(data) > 5_000_000
+    assert look(data).frames == 2
+
+
+@pytest.mark.timeout(20)
+def test_a_tiff_whose_directories_go_round_ends() -> None:
+    place = ((273, 4, 1, 200), (279, 4, 1, 64))
+    itself = tiff(*TINY_TIFF, *place, following=8, after=bytes(400))
+    assert look(itself).frames == 1
+    preview = tiff((254, 4, 1, 1), *TINY_TIFF, following=300)[8:]
+    two = tiff(*TINY_TIFF, *place, following=300, after=bytes(400))
+    assert look(two[:300] + preview).frames == 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_is_seen_and_gives_the_upright_size(kind: str, orientation: int) -> None:
+    facts = look(turned(kind, orientation))
+    assert facts.orientation == orientation
+    assert (facts.width, facts.height) == (64, 48)
+    assert facts.upright == ((48, 64) if orientation >= 5 else (64, 48))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_an_orientation_that_does_not_exist_is_upright(kind: str, orientation: int) -> None:
+    assert look(turned(kind, orientation)).orientation == 1
+
+
+def test_an_orientation_in_xmp_counts_where_exif_has_none() -> None:
+    xmp = b'<rdf:Description tiff:Orientation="8"/>'
+    chunk = PngInfo()
+    chunk.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    files = {
+        "JPEG": encoded(PHOTO, "JPEG", xmp=xmp),
+        "WEBP": encoded(PHOTO, "WEBP", xmp=xmp),
+        "PNG": encoded(PHOTO, "PNG", pnginfo=chunk),
+        "TIFF": encoded(PHOTO, "TIFF", tiffinfo={700: xmp}),
+    }
+    assert {kind: look(data).orientation for kind, data in files.items()} == dict.fromkeys(files, 8)
+    assert look(turned("JPEG", 3, xmp=xmp)).orientation == 3
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_sides_and_transparency_are_what_pillow_would_decode(name: str) -> None:
+    with Image.open(io.BytesIO(SAMPLES[name])) as image:
+        seen = ImageOps.exif_transpose(image)
+    facts = look(SAMPLES[name])
+    assert facts.upright == seen.size
+    assert facts.alpha is (seen.mode in ("RGBA", "LA") or "transparency" in seen.info)
+
+
+@pytest.mark.timeout(20)
+def test_huge_metadata_is_read_or_refused_in_little_time() -> None:
+    jpeg = encoded(PHOTO, "JPEG")
+    part = b"\xff\xe1" + struct.pack(">H", 18) + b"Exif\0\0" + b"x" * 10
+    with pytest.raises(UnreadableImage, match="EXIF"):
+        look(jpeg[:2] + part * 500_000 + jpeg[2:])
+    values = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 274, 3, 4_000_000, 26)
+    big = png(8, 8, (b"eXIf", values + bytes(8_000_100)), (b"IDAT", b"x"), (b"IEND", b""))
+    assert look(big).orientation == 1
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(
+            png(8, 8, *[(b"abCd", b"")] * 100_000, (b"IDAT", b"x"), (b"IEND", b"")), id="chunks"
+        ),
+        pytest.param(
+            png(8, 8, *[(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**6)))] * 9, (b"IEND", b"")),
+            id="profiles",
+        ),
+        pytest.param(b"\xff\xd8" + b"\xff" * 5_000_000, id="padding"),
+        pytest.param(b"\xff\xd8\xff\xd0" + b"a" * 5_000_000 + b"\xff\xda", id="junk in a JPEG"),
+        pytest.param(
+            encoded(PHOTO, "JPEG")[:-2] + b"\xff\xda\0\x02" * 5000 + b"\xff\xd9", id="scans"
+        ),
+        pytest.param(encoded(PHOTO, "GIF")[:13] + b"!\xf9\0" * 1_000_000, id="extensions"),
+        pytest.param(tiff(*TINY_TIFF, (273, 4, 10**6, 0), after=bytes(4 * 10**6)), id="strips"),
+        pytest.param(tiff((258, 3, 10**6, 0), after=bytes(4 * 10**6)), id="channels"),
+    ],
+)
+def test_what_claims_absurd_numbers_of_parts_is_damaged(data: bytes) -> None:
+    with pytest.raises(UnreadableImage, match="damaged"):
+        look(data)
+
+
+# --- files that are cut off --------------------------------------------------------------------------
+
+NOISE = Image.effect_noise((200, 150), 60).convert("RGB")
+WHOLE = {
+    **{kind: encoded(NOISE, kind) for kind in FORMATS},
+    "progressive JPEG": encoded(NOISE, "JPEG", progressive=True),
+    "packed TIFF": encoded(NOISE, "TIFF", compression="tiff_lzw"),
+    "turned WEBP": turned("WEBP", 6, NOISE),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+@pytest.mark.parametrize("twentieth", range(1, 20))
+def test_a_file_that_is_cut_off_is_refused_and_says_so(name: str, twentieth: int) -> None:
+    data = WHOLE[name]
+    with pytest.raises(UnreadableImage, match="cut off"):
+        look(data[: len(data) * twentieth // 20])
+
+
+@pytest.mark.parametrize("name", sorted(set(WHOLE) - {"GIF"}))
+def test_the_last_byte_is_missed(name: str) -> None:
+    with pytest.raises(UnreadableImage, match="cut off"):
+        look(WHOLE[name][:-1])
+
+
+def test_a_gif_without_its_trailer_is_taken_as_every_program_does() -> None:
+    assert look(WHOLE["GIF"][:-1]).frames == 1
+    data = moving("GIF")
+    assert look(data[: len(data) - 20]).frames == 2  # only the first frame is ever looked at
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_bytes_after_the_end_do_no_harm(name: str) -> None:
+    facts = look(WHOLE[name] + b"more")
+    assert (facts.width, facts.height) == (200, 150)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "BMP", "WEBP", "GIF", "progressive JPEG"])
+def test_the_first_part_of_a_file_says_what_it_is(name: str) -> None:
+    facts = look(WHOLE[name][:2000], whole=False)
+    assert facts.format == name.removeprefix("progressive ")
+    assert (facts.width, facts.height, facts.size) == (200, 150, 2000)
+
+
+def test_an_end_marker_within_a_table_is_none() -> None:
+    data = WHOLE["progressive JPEG"]
+    scan = data.index(b"\xff\xda")
+    comment = b"\xff\xfe\0\x04\xff\xd9"
+    second = data.index(b"\xff\xc4", scan)
+    cut = data[:second] + comment + data[second : second + 300]
+    with pytest.raises(UnreadableImage, match="cut off"):
+        look(cut)
+    assert look(data[:second] + comment + data[second:]).format == "JPEG"
 
 
 # --- check_image -----------------------------------------------------------------------------------
@@ -255,7 +470,8 @@ def test_sides_at_both_ends_are_taken(model: str, width: int, height: int) -> No
         pytest.param(WANX, 4097, 512, "512–4096", id="wanx too wide"),
         pytest.param(WANX, 512, 4097, "512–4096", id="wanx too high"),
         pytest.param(WAN, 239, 240, "240–8000", id="wan too narrow"),
-        pytest.param(WAN, 8001, 8000, "240–8000", id="wan too wide"),
+        pytest.param(WAN, 8001, 7000, "240–8000", id="wan too wide"),
+        pytest.param(WAN, 7000, 8001, "240–8000", id="wan too high"),
         pytest.param(WAN, 1921, 240, "1:8 to 8:1", id="wan wider than 8:1"),
         pytest.param(WAN, 240, 1921, "1:8 to 8:1", id="wan taller than 1:8"),
     ],
@@ -309,8 +525,106 @@ def test_all_problems_of_an_image_are_said_at_once() -> None:
 
 
 def test_without_limits_nothing_is_refused() -> None:
-    rules = Images(1, 1, ("JPEG",), 10**9)
+    rules = dataclasses.replace(MODELS[QWEN].images, max_bytes=10**9, advised_sides=None)
     assert check_image(ImageFacts("JPEG", 1, 99_999, 1, True), rules, "x", "x") == ([], [])
+
+
+def test_more_pixels_than_any_model_takes_are_the_only_problem() -> None:
+    free = dataclasses.replace(MODELS[QWEN].images, advised_sides=None)
+    at_the_cap = dataclasses.replace(GOOD, width=8000, height=8000)
+    assert check_image(at_the_cap, free, "x", "x") == ([], [])
+    above = dataclasses.replace(at_the_cap, width=8001, format="TIFF", alpha=True)
+    problems, _ = check_image(above, free, "x", "x")
+    assert [f"{MAX_PIXELS:,}" in problem.message for problem in problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("model", "changed", "promise"),
+    [
+        pytest.param(WAN, {"format": "GIF"}, "would convert it to PNG", id="format"),
+        pytest.param(WAN, {"alpha": True}, "would flatten it onto white", id="alpha"),
+        pytest.param(WANX, {"size": 11 * MIB}, "would re-encode it", id="bytes"),
+        pytest.param(WANX, {"size": FIT_MAX_BYTES + 1}, "cannot help: it reads", id="giant"),
+        pytest.param(WANX, {"width": 6000, "height": 4000}, "shrink it to 4096×2731", id="sides"),
+        pytest.param(
+            WANX,
+            {"width": 6000, "height": 4000, "orientation": 6},
+            "shrink it to 2731×4096",
+            id="sides, as a person sees them",
+        ),
+        pytest.param(
+            WANX, {"width": 6000, "height": 750}, "would shrink it", id="just wide enough"
+        ),
+        pytest.param(WANX, {"width": 6000, "height": 747}, "would have 510", id="too narrow then"),
+        pytest.param(WANX, {"width": 500}, "cannot help: it does not enlarge", id="too small"),
+        pytest.param(WAN, {"width": 7000, "height": 800}, "neither crops nor pads", id="ratio"),
+        pytest.param(WAN, {"width": 9000, "height": 1000}, "ratio would stay", id="ratio, shrunk"),
+        pytest.param(WAN, {"frames": 2}, "would take the first one", id="frames"),
+    ],
+)
+def test_a_problem_says_what_fit_would_do_unless_told_not_to(
+    model: str, changed: dict[str, int], promise: str
+) -> None:
+    facts = dataclasses.replace(GOOD, **changed)  # type: ignore[arg-type]
+    problems, _ = judged(facts, model)
+    assert any(promise in problem and '; "fit"' in problem for problem in problems), problems
+    bare, _ = check_image(facts, MODELS[model].images, "x", "x", hint=False)
+    assert len(bare) == len(problems)
+    assert not any("fit" in problem.message for problem in bare)
+
+
+def test_too_small_an_image_needs_a_larger_original() -> None:
+    problems, _ = judged(dataclasses.replace(GOOD, width=511), WANX)
+    assert "a larger original is needed" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "form", "refused"),
+    [(QWEN, "GIF", False), (QWEN, "PNG", True), (QWEN, "TIFF", True), (WAN, "WEBP", True)],
+)
+def test_several_frames_are_refused_unless_the_provider_takes_the_first(
+    model: str, form: str, refused: bool
+) -> None:
+    problems, warnings = judged(dataclasses.replace(GOOD, format=form, frames=2), model)
+    assert len(problems) == refused
+    assert len(warnings) == (not refused)
+    assert "frames" in (problems + warnings)[0]
+
+
+def test_an_image_stored_turned_is_a_warning_and_with_places_a_problem() -> None:
+    facts = dataclasses.replace(GOOD, orientation=6)
+    rules = MODELS[WANX].images
+    problems, warnings = check_image(facts, rules, "image", "a.jpg")
+    assert problems == []
+    assert [w.message.count("EXIF orientation 6") for w in warnings] == [1]
+    assert '"fit": true would turn it upright' in warnings[0].message
+    problems, warnings = check_image(facts, rules, "image", "a.jpg", placed=True)
+    assert [p.message.count("EXIF orientation 6") for p in problems] == [1]
+    assert '"fit": true would turn it upright' in problems[0].message
+    assert warnings == []
+    _, warnings = check_image(facts, rules, "image", "a.jpg", hint=False)
+    assert "fit" not in warnings[0].message
+    upright = dataclasses.replace(GOOD, orientation=1)
+    assert check_image(upright, rules, "image", "a.jpg", placed=True) == ([], [])
+
+
+@given(
+    width=st.integers(1, 20_000),
+    height=st.integers(1, 20_000),
+    most=st.integers(1, 9000),
+)
+def test_shrinking_keeps_the_proportion_and_never_rounds_a_side_away(
+    width: int, height: int, most: int
+) -> None:
+    new = shrunk_to((width, height), most)
+    if max(width, height) <= most:
+        assert new == (width, height)
+        return
+    assert max(new) == most
+    assert min(new) >= 1
+    exact = min(width, height) * most / max(width, height)
+    assert exact - 1e-6 <= min(new) < exact + 1
+    assert (new[0] >= new[1]) if width > height else (new[1] >= new[0])
 
 
 # --- masks -----------------------------------------------------------------------------------------
@@ -357,7 +671,48 @@ def test_one_colour_is_a_mask_too(colour: int) -> None:
 
 def test_a_palette_with_transparent_colours_is_judged_without_a_warning() -> None:
     image = drawn("P")
-    assert check_mask(encoded(image, transparency=b"\x00\xff"), "m.png", BASE) == []
+    assert check_mask(encoded(image, transparency=b"\xff\xff"), "m.png", BASE) == []
+    assert len(check_mask(encoded(image, transparency=b"\x00\xff"), "m.png", BASE)) == 1
+
+
+def with_a_transparent_pixel(mode: str) -> bytes:
+    image = drawn("L").convert(mode)
+    opacity = Image.new("L", SIZE, 255)
+    opacity.putpixel((511, 519), 254)
+    image.putalpha(opacity)
+    return encoded(image)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(with_a_transparent_pixel("RGBA"), id="RGBA"),
+        pytest.param(with_a_transparent_pixel("LA"), id="grey with alpha"),
+        pytest.param(encoded(drawn("RGB"), transparency=(255, 255, 255)), id="a colour"),
+        pytest.param(encoded(drawn("L"), transparency=0), id="a grey"),
+        pytest.param(encoded(sixteen_bits(65_535), transparency=65_535), id="a deep grey"),
+    ],
+)
+def test_a_mask_with_any_transparency_could_mean_either(data: bytes) -> None:
+    problems = check_mask(data, "m.png", BASE)
+    assert [problem.field for problem in problems] == ["mask"]
+    assert "fill them with black (keep) or white (edit)" in problems[0].message
+    assert "fit" not in problems[0].message
+
+
+def test_other_colours_get_the_hint_and_another_size_gets_none() -> None:
+    grey = encoded(drawn("L", 128))
+    assert '"fit": true would make every pixel' in check_mask(grey, "m.png", BASE)[0].message
+    assert "fit" not in check_mask(grey, "m.png", BASE, hint=False)[0].message
+    other = encoded(Image.new("L", (512, 519)))
+    assert "fit" not in check_mask(other, "m.png", BASE)[0].message
+
+
+@pytest.mark.timeout(10)
+def test_a_bomb_of_a_mask_for_an_image_passed_on_by_url_is_not_unpacked() -> None:
+    problems = check_mask(png_that_claims(8001, 8000), "m.png", None)
+    assert [problem.field for problem in problems] == ["mask"]
+    assert f"{MAX_PIXELS:,}" in problems[0].message
 
 
 @pytest.mark.parametrize(
@@ -460,6 +815,14 @@ def test_boxes_outside_their_images_are_refused(boxes: Json, places: list[int]) 
         f"parameters.bbox_list[{place}]" for place in places
     ]
     assert all("800×600" in problem.message for problem in problems)
+
+
+def test_boxes_are_measured_in_the_image_as_a_person_sees_it() -> None:
+    upright = dataclasses.replace(LANDSCAPE, orientation=6)
+    assert check_boxes([[[0, 0, 600, 800]]], [upright], MODELS[WAN]) == []
+    problems = check_boxes([[[0, 0, 800, 600]]], [upright], MODELS[WAN])
+    assert len(problems) == 1
+    assert "600×800" in problems[0].message
 
 
 def test_boxes_of_an_image_passed_on_by_url_are_not_checked() -> None:
