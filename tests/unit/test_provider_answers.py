@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,11 +13,19 @@ from hypothesis import strategies as st
 
 from retouch.jobs import Failure
 from retouch.provider.answers import (
+    CODE_CHARS,
+    MESSAGE_CHARS,
+    MOST_IMAGES,
+    TEXT_CHARS,
+    URL_CHARS,
+    ListedTask,
+    RewrittenPrompt,
     TaskAnswer,
     created_task,
     failure_in,
     parse,
     task_answer,
+    task_page,
 )
 from retouch.registry import Json
 
@@ -68,6 +78,10 @@ def test_expired_2_4() -> None:
     assert answer.terminal
 
 
+# 2026-02-21 17:56:31.786 in UTC+8
+SUBMITTED = datetime(2026, 2, 21, 9, 56, 31, 786_000, tzinfo=UTC).timestamp()
+
+
 def test_wanx_succeeded_3_2() -> None:
     answer = answered(
         '{"request_id":"eeef…","output":{"task_id":"a425…","task_status":"SUCCEEDED",'
@@ -81,9 +95,13 @@ def test_wanx_succeeded_3_2() -> None:
         request_id="eeef…",
         images=(f"{SH}/a.png?Expires=1",),
         usage={"image_count": 1},
+        submitted_at=SUBMITTED,
+        scheduled_at=SUBMITTED + 0.035,
+        ended_at=SUBMITTED + 10.744,
     )
     assert answer.terminal
     assert answer.billed_images == 1
+    assert answer.output_size is None
 
 
 def test_qwen_succeeded_3_3() -> None:
@@ -99,6 +117,7 @@ def test_qwen_succeeded_3_3() -> None:
         images=(f"{SZ}/1.png?Expires=1", f"{SZ}/2.png?Expires=1"),
         usage={"image_count": 2, "width": 1024, "height": 1536},
     )
+    assert answer.output_size == (1024, 1536)
 
 
 def test_wan_2_5_succeeded_with_a_rewritten_prompt_3_4() -> None:
@@ -112,7 +131,9 @@ def test_wan_2_5_succeeded_with_a_rewritten_prompt_3_4() -> None:
         '"task_metrics":{"TOTAL":1,"SUCCEEDED":1,"FAILED":0}},"usage":{"image_count":1}}'
     )
     assert answer.images == (f"{SH}/x.png?Expires=1",)
-    assert answer.rewritten_prompts == ("Replace the white mug on the wooden table by …",)
+    rewritten = "Replace the white mug on the wooden table by …"
+    assert answer.rewritten_prompts == (rewritten,)
+    assert answer.prompts == (RewrittenPrompt("replace the mug with a teapot", rewritten),)
     assert answer.image_failures == ()
 
 
@@ -169,14 +190,19 @@ def test_wan_2_7_succeeded_3_6() -> None:
             "output_tokens": 2,
             "total_tokens": 11017,
         },
+        submitted_at=datetime(2026, 3, 26, 9, 16, 1, 663_000, tzinfo=UTC).timestamp(),
+        scheduled_at=datetime(2026, 3, 26, 9, 16, 1, 716_000, tzinfo=UTC).timestamp(),
+        ended_at=datetime(2026, 3, 26, 9, 16, 22, 961_000, tzinfo=UTC).timestamp(),
     )
+    assert answered(WAN_27).output_size == (2976, 1408)
 
 
 def test_wan_2_7_called_synchronously_lacks_the_task_fields_only_3_6() -> None:
     body: Any = json.loads(WAN_27)
     for name in ("task_id", "task_status", "submit_time", "scheduled_time", "end_time"):
         del body["output"][name]
-    assert task_answer(body, synchronous=True) == answered(WAN_27)
+    timeless = replace(answered(WAN_27), submitted_at=None, scheduled_at=None, ended_at=None)
+    assert task_answer(body, synchronous=True) == timeless
 
 
 def test_a_sequence_is_one_choice_with_four_images_3_6() -> None:
@@ -371,6 +397,9 @@ def test_the_bill_is_what_the_provider_counts_or_else_the_images_it_gave(
         "[" * 100_000,
         '{"a":' * 100_000,
         '{"n":1' + "0" * 5000 + "}",
+        '{"n":NaN}',
+        '{"n":[Infinity]}',
+        '{"output":{"task_status":"SUCCEEDED"},"n":-Infinity}',
         '\ufeff{"a":1}',
     ],
 )
@@ -398,15 +427,241 @@ def test_a_failure_without_words_has_an_empty_message() -> None:
     )
 
 
+# --- what is kept of an answer ---------------------------------------------------------------------
+
+
+def results(*entries: dict[str, Any], **more: Any) -> TaskAnswer:
+    return task_answer({"output": {"results": list(entries)}, **more})
+
+
+@pytest.mark.parametrize(
+    ("entry", "prompts", "rewritten"),
+    [
+        ({"orig_prompt": "a", "actual_prompt": "b"}, (RewrittenPrompt("a", "b"),), ("b",)),
+        ({"orig_prompt": "a"}, (RewrittenPrompt("a", None),), ()),
+        ({"actual_prompt": "b"}, (RewrittenPrompt(None, "b"),), ("b",)),
+        ({"orig_prompt": "", "actual_prompt": None}, (), ()),
+        ({"orig_prompt": 7, "actual_prompt": ["b"]}, (), ()),
+        ({}, (), ()),
+    ],
+)
+def test_prompts_are_kept_as_they_came(
+    entry: dict[str, Any], prompts: tuple[RewrittenPrompt, ...], rewritten: tuple[str, ...]
+) -> None:
+    answer = results({"url": "https://a", **entry}, {"code": "X", "orig_prompt": "of no image"})
+    assert answer.prompts == prompts
+    assert answer.rewritten_prompts == rewritten
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("1970-01-01 08:00:01.500", 1.5),
+        ("1970-01-01 08:00:01", 1.0),
+        ("1970-01-01 08:00:01.123456", 1.123456),
+        ("2026-02-21 17:56:31.786", SUBMITTED),
+        ("2026-02-21T17:56:31.786Z", None),
+        ("2026-02-30 17:56:31.786", None),
+        ("2026-02-21", None),
+        ("", None),
+        ("soon", None),
+        ("\ud800", None),
+        ("2026-02-21 17:56:31." + "7" * 1000, None),
+        (None, None),
+        (1771667791786, None),
+        (True, None),
+        ([], None),
+    ],
+)
+def test_times_are_in_utc8_2_3(written: Json, expected: float | None) -> None:
+    answer = task_answer(
+        {"output": {"submit_time": written, "scheduled_time": written, "end_time": written}}
+    )
+    assert (answer.submitted_at, answer.scheduled_at, answer.ended_at) == (expected,) * 3
+
+
+@pytest.mark.parametrize(
+    ("usage", "size"),
+    [
+        ({"size": "1376*768"}, (1376, 768)),
+        ({"width": 1024, "height": 1536}, (1024, 1536)),
+        ({"size": "1376*768", "width": 1, "height": 2}, (1376, 768)),
+        ({"size": "large", "width": 1, "height": 2}, (1, 2)),
+        ({"size": "0*0"}, None),
+        ({"size": "0*768"}, None),
+        ({"size": "1376x768"}, None),
+        ({"size": "-1*5"}, None),
+        ({"size": "1376*768 "}, None),
+        ({"size": "9999999*1"}, None),
+        ({"size": "\u0661*\u0662"}, None),
+        ({"size": 7}, None),
+        ({"width": 1024}, None),
+        ({"width": 0, "height": 5}, None),
+        ({"width": -1, "height": 5}, None),
+        ({"width": True, "height": True}, None),
+        ({"width": 1.5, "height": 2.5}, None),
+        ({"width": "1", "height": "2"}, None),
+        ({}, None),
+    ],
+)
+def test_the_size_is_read_from_either_layout_4_5(
+    usage: dict[str, Json], size: tuple[int, int] | None
+) -> None:
+    assert task_answer({"usage": usage}).output_size == size
+
+
+def test_a_usage_of_none_has_no_size() -> None:
+    assert task_answer({}).output_size is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, [], {}, [1], {"a": 1}, "x" * 201, 10**15, -(10**15), 10**400, 1e300, -1e300, 1e-300,
+        float("nan"), float("inf"), float("-inf"),
+    ],
+    ids=lambda v: str(v)[:12],
+)  # fmt: skip
+def test_of_the_usage_only_what_a_store_can_hold_is_kept(value: Json) -> None:
+    answer = task_answer({"usage": {"odd": value, "image_count": 2}})
+    assert answer.usage == {"image_count": 2}
+
+
+@pytest.mark.parametrize("value", [0, 1, -5, 10**15 - 1, 0.0, 0.25, True, False, "", "x" * 200])
+def test_ordinary_scalars_of_the_usage_are_kept(value: Json) -> None:
+    kept = (task_answer({"usage": {"v": value}}).usage or {})["v"]
+    assert kept == value
+    assert type(kept) is type(value)
+
+
+def test_the_usage_is_bounded() -> None:
+    many: dict[str, Json] = {f"k{n}": n for n in range(500)}
+    assert task_answer({"usage": many}).usage == {f"k{n}": n for n in range(50)}
+    keys: dict[str, Json] = {"x" * 101: 1, "": 2, "x" * 100: 3}
+    assert task_answer({"usage": keys}).usage == {"x" * 100: 3}
+    odd: dict[str, Json] = {"a\ud800": "b\udfff"}
+    assert task_answer({"usage": odd}).usage == {"a?": "b?"}
+
+
+def test_a_count_beyond_belief_is_not_counted() -> None:
+    answer = task_answer(
+        {"usage": {"image_count": 10**300}, "output": {"results": [{"url": "https://a"}]}}
+    )
+    assert answer.billed_images == 1
+
+
+def test_strings_are_bounded() -> None:
+    long = "x" * 100_000
+    answer = task_answer(
+        {
+            "request_id": long,
+            "output": {
+                "task_status": long,
+                "code": long,
+                "message": long,
+                "choices": [{"message": {"content": [{"text": long}]}}],
+                "results": [
+                    {"url": "https://a", "orig_prompt": long, "actual_prompt": long},
+                    {"code": long, "message": long},
+                ],
+            },
+        }
+    )
+    assert len(answer.status) == CODE_CHARS == 200
+    assert len(answer.request_id or "") == CODE_CHARS
+    assert [len(text) for text in answer.texts] == [TEXT_CHARS] == [20_000]
+    assert [len(text) for text in answer.rewritten_prompts] == [TEXT_CHARS]
+    assert [len(prompt.original or "") for prompt in answer.prompts] == [TEXT_CHARS]
+    assert answer.failure is not None
+    for failure in (answer.failure, *answer.image_failures):
+        assert (len(failure.code), len(failure.message)) == (CODE_CHARS, MESSAGE_CHARS)
+    assert len(answer.failure.request_id or "") == CODE_CHARS
+
+
+def test_what_utf8_cannot_hold_is_mended() -> None:
+    odd = "a\ud800b"
+    answer = task_answer(
+        {
+            "request_id": odd,
+            "output": {
+                "task_status": odd,
+                "code": odd,
+                "message": odd,
+                "choices": [{"message": {"content": [{"text": odd}]}}],
+                "results": [{"url": "https://a", "actual_prompt": odd}],
+            },
+        }
+    )
+    assert answer.status == answer.request_id == "a?b"
+    assert answer.texts == answer.rewritten_prompts == ("a?b",)
+    assert answer.failure == Failure(code="a?b", message="a?b", request_id="a?b")
+
+
+def test_urls_are_kept_as_they_are_or_not_at_all() -> None:
+    good = "https://a/" + "x" * (URL_CHARS - 10)
+    answer = results({"url": good}, {"url": good + "x"}, {"url": "https://a/\ud800"})
+    assert URL_CHARS == 8192
+    assert answer.images == (good, "https://a/\ud800")
+
+
+def test_more_images_than_any_model_makes_are_cut() -> None:
+    many = [{"url": f"https://a/{n}", "orig_prompt": "p", "actual_prompt": "q"} for n in range(99)]
+    failed = [{"code": "X"} for _ in range(99)]
+    answer = results(*many, *failed)
+    assert answer.images == tuple(f"https://a/{n}" for n in range(MOST_IMAGES))
+    assert len(answer.prompts) == len(answer.rewritten_prompts) == MOST_IMAGES == 24
+    assert len(answer.image_failures) == MOST_IMAGES
+
+
+def test_a_task_id_is_used_as_it_is_or_not_at_all() -> None:
+    assert created_task({"output": {"task_id": "x" * 200}}) == "x" * 200
+    assert created_task({"output": {"task_id": "x" * 201}}) is None
+    assert created_task({"output": {"task_id": "a\ud800"}}) is None
+
+
+# --- the list --------------------------------------------------------------------------------------
+
+
+def test_a_page_of_the_list_2_5() -> None:
+    page = task_page(
+        read(
+            '{"total":1,"total_page":1,"page_no":1,"page_size":10,"request_id":"f675…",'
+            '"data":[{"task_id":"3c77…","status":"SUCCEEDED","model_name":"wan2.5-i2i-preview",'
+            '"region":"cn-beijing","request_id":"f6bf…","api_key_id":"15xxxx",'
+            '"caller_parent_id":"1…","caller_uid":"1…","gmt_create":1745568293253,'
+            '"start_time":1745568293273,"end_time":1745568302481,"user_api_unique_key":"apikey"}]}'
+        )
+    )
+    assert page is not None
+    assert (page.rows, page.size, page.pages) == (1, 10, 1)
+    assert page.tasks == (
+        ListedTask(
+            "3c77…",
+            status="SUCCEEDED",
+            model="wan2.5-i2i-preview",
+            request_id="f6bf…",
+            created_at=1745568293.253,
+            started_at=1745568293.273,
+            ended_at=1745568302.481,
+        ),
+    )
+
+
+# --- anything --------------------------------------------------------------------------------------
+
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=5)  # surrogates too
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT
+    | st.sampled_from(["1*2", "0*0", "2026-02-21 17:56:31.786", "stop", 10**400, "x" * 300]),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
             st.sampled_from(
                 ["output", "choices", "message", "content", "image", "text", "results", "url",
-                 "code", "actual_prompt", "task_status", "task_id", "usage", "image_count"]
-            ),
+                 "code", "actual_prompt", "orig_prompt", "task_status", "task_id", "usage",
+                 "image_count", "size", "width", "height", "submit_time", "end_time", "message",
+                 "data", "gmt_create", "finish_reason"]
+            ) | st.text(max_size=3),
             inner,
             max_size=5,
         )
@@ -418,20 +673,37 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 @settings(max_examples=500, deadline=None)
 @given(
     body=st.dictionaries(
-        st.sampled_from(["output", "usage", "code", "message", "request_id", "extra"]), JSON_VALUES
+        st.sampled_from(["output", "usage", "code", "message", "request_id", "data", "extra"]),
+        JSON_VALUES,
     ),
     synchronous=st.booleans(),
+    refused=st.booleans(),
 )
-@example(body={"code": "\ud800", "message": "\udfff"}, synchronous=False)
-def test_any_json_object_is_read_without_surprise(body: dict[str, Json], synchronous: bool) -> None:
-    answer = task_answer(body, synchronous=synchronous)
+@example(body={"code": "\ud800", "message": "\udfff"}, synchronous=False, refused=True)
+def test_any_json_object_is_read_without_surprise(
+    body: dict[str, Json], synchronous: bool, refused: bool
+) -> None:
+    answer = task_answer(body, synchronous=synchronous, refused=refused)
     assert answer.status
     assert all(answer.images)
     assert answer.billed_images >= 0
+    assert answer.output_size is None or min(answer.output_size) > 0
     assert created_task(body) is None or isinstance(created_task(body), str)
+    page = task_page(body)
+    assert page is None or page.rows >= len(page.tasks)
+    kept = replace(answer, images=())
+    json.dumps(repr(kept), ensure_ascii=False).encode("utf-8")
+    json.dumps(kept.usage, allow_nan=False, ensure_ascii=False).encode("utf-8")
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.text(max_size=200))
-def test_any_text_is_an_object_or_nothing(text: str) -> None:
-    assert parse(text) is None or isinstance(parse(text), dict)
+@settings(max_examples=500, deadline=None)
+@given(
+    st.text(st.characters(codec=None, exclude_categories=()), max_size=200)
+    | st.text(st.sampled_from('{}[]":,\\ue019.-NaInfty d'), max_size=60)
+    | JSON_VALUES.map(lambda value: json.dumps({"output": value, "usage": value}))
+)
+def test_any_text_is_an_object_or_nothing_and_never_an_error(text: str) -> None:
+    body = parse(text)
+    if body is not None:
+        assert task_answer(body).status
+        assert failure_in(body) is None or failure_in(body)

@@ -12,10 +12,19 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from retouch.errors import AccountRefused, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import (
+    NOT_REACHED,
+    AccountRefused,
+    InputNotFetched,
+    OutcomeUnknown,
+    ProviderRefused,
+    SettingsError,
+    TryLater,
+)
 from retouch.jobs import Failure
 from retouch.provider import client as client_module
-from retouch.provider.client import DashScope
+from retouch.provider.answers import ListedTask, parse, task_answer
+from retouch.provider.client import DashScope, connection_pool
 from retouch.provider.requests import Request
 from retouch.registry import RESULT_HOSTS
 
@@ -40,23 +49,27 @@ IMAGE_ANSWER = {
     "request_id": "req-2",
 }
 Handler = Callable[[httpx.Request], httpx.Response]
+Answer = Handler | httpx.Response | Exception
 
 
 class Wire:
-    """What went over the wire: every request, answered by `answer`."""
+    """What went over the wire: every request, answered by the next of `answers`, or by the last."""
 
-    def __init__(self, answer: Handler | httpx.Response | Exception):
+    def __init__(self, *answers: Answer):
         self.requests: list[httpx.Request] = []
-        self._answer = answer
+        self.timeouts: list[dict[str, float]] = []
+        self._answers = answers
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         request.read()
+        answer = self._answers[min(len(self.requests), len(self._answers) - 1)]
         self.requests.append(request)
-        if isinstance(self._answer, Exception):
-            raise self._answer
-        if isinstance(self._answer, httpx.Response):
-            return self._answer
-        return self._answer(request)
+        self.timeouts.append(dict(request.extensions["timeout"]))
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, httpx.Response):
+            return answer
+        return answer(request)
 
     @property
     def request(self) -> httpx.Request:
@@ -64,10 +77,36 @@ class Wire:
         return self.requests[0]
 
 
+class Pauses:
+    """Sleeps of no length, and the longest draw of each; what was asked for is remembered."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self.drawn: list[tuple[float, float]] = []
+
+    def draw(self, low: float, high: float) -> float:
+        self.drawn.append((low, high))
+        return high
+
+
 def connected(
-    wire: Wire, *, hosts: tuple[str, ...] = (), key: Callable[[], str] = lambda: KEY
+    wire: Wire,
+    *,
+    hosts: tuple[str, ...] = (),
+    key: Callable[[], str] = lambda: KEY,
+    workspace: str | None = None,
+    pauses: Pauses | None = None,
 ) -> DashScope:
-    return DashScope(BASE + "/", key, result_hosts=hosts, transport=httpx.MockTransport(wire))
+    pauses = pauses or Pauses()
+    return DashScope(
+        BASE + "/",
+        key,
+        http=connection_pool(httpx.MockTransport(wire)),
+        workspace=workspace,
+        result_hosts=hosts,
+        sleep=pauses.slept.append,
+        jitter=pauses.draw,
+    )
 
 
 class Chunks(httpx.SyncByteStream):
@@ -268,6 +307,164 @@ def test_the_key_is_in_no_error() -> None:
         assert KEY not in str(caught.value)
 
 
+def test_no_error_holds_the_prompt_or_a_signed_url() -> None:
+    request = Request(path=SYNC.path, headers={}, body={"prompt": "private words", "image": RESULT})
+    for answer in (httpx.Response(500), httpx.ReadTimeout("silence"), httpx.Response(429)):
+        with pytest.raises((OutcomeUnknown, TryLater)) as caught:
+            connected(Wire(answer)).generate(request)
+        assert "private" not in str(caught.value)
+        assert "Signature" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["", " ", "sk-a\nb", "sk-ключ", "sk a", "sk-\x00", "sk-\x7f"])
+def test_a_key_that_cannot_be_sent_is_for_the_operator_and_never_repeated(key: str) -> None:
+    wire = Wire(httpx.Response(200, json=CREATED))
+    with pytest.raises(SettingsError) as caught:
+        connected(wire, key=lambda: key).create(ASYNC)
+    assert wire.requests == []
+    assert key.strip() == "" or key not in str(caught.value)
+
+
+def test_an_image_that_was_not_downloaded_may_be_sent_in_another_way() -> None:
+    body = {"code": "InvalidParameter", "message": "Image download failed", "request_id": "req-3"}
+    for number in range(2):
+        wire = Wire(httpx.Response(400, json=body))
+        with pytest.raises(InputNotFetched) as caught:
+            calls(connected(wire))[number]()
+        assert (caught.value.code, caught.value.request_id) == ("InvalidParameter", "req-3")
+        assert len(wire.requests) == 1
+
+
+def test_an_endless_answer_is_no_answer() -> None:
+    def endless(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Chunks(*[b" " * 1024 * 1024] * 9, b"{}"))
+
+    for number in range(2):
+        with pytest.raises(OutcomeUnknown):
+            calls(connected(Wire(endless)))[number]()
+    with pytest.raises(TryLater):
+        connected(Wire(endless)).query("task-1")
+
+
+def test_a_prompt_that_utf8_cannot_hold_is_mended() -> None:
+    wire = Wire(httpx.Response(200, json=CREATED))
+    connected(wire).create(Request(path="p", headers={}, body={"prompt": "a\ud800b"}))
+    assert json.loads(wire.request.content) == {"prompt": "a?b"}
+
+
+@pytest.mark.parametrize("task_id", ["", "x" * 201, "a\ud800"])
+def test_a_task_id_that_cannot_be_used_leaves_the_outcome_unknown(task_id: str) -> None:
+    body = json.dumps({"output": {"task_id": task_id}})
+    with pytest.raises(OutcomeUnknown):
+        connected(Wire(httpx.Response(200, text=body))).create(ASYNC)
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda e: type(e).__name__)
+def test_an_answer_that_came_whole_counts_though_the_connection_broke_there(
+    error: Exception,
+) -> None:
+    created = httpx.Response(200, stream=Chunks(json.dumps(CREATED).encode(), error=error))
+    assert connected(Wire(created)).create(ASYNC) == ("task-1", "req-1")
+    made = httpx.Response(200, stream=Chunks(json.dumps(IMAGE_ANSWER).encode(), error=error))
+    assert json.loads(connected(Wire(made)).generate(SYNC)) == IMAGE_ANSWER
+
+
+# --- headers ---------------------------------------------------------------------------------------
+
+COMMON = {
+    "host": "dashscope.example.com",
+    "accept": "application/json; charset=utf-8",
+    "accept-encoding": "gzip, deflate",
+    "connection": "keep-alive",
+    "authorization": f"Bearer {KEY}",
+}
+JSON_BODY = {"content-type": "application/json; charset=utf-8"}
+STREAM = Request(path=SYNC.path, headers={}, body=SYNC.body, stream=True)
+
+
+def headers_of(request: httpx.Request) -> dict[str, str]:
+    headers = dict(request.headers)
+    assert headers.pop("user-agent").startswith("retouch/")
+    if headers.pop("content-length", None) is None:
+        assert request.method == "GET"
+    return headers
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        pytest.param(
+            lambda p: p.create(ASYNC),
+            COMMON | JSON_BODY | {"x-dashscope-async": "enable"},
+            id="create",
+        ),
+        pytest.param(lambda p: p.generate(SYNC), COMMON | JSON_BODY, id="generate"),
+        pytest.param(
+            lambda p: p.generate(STREAM),
+            COMMON
+            | JSON_BODY
+            | {
+                "accept": "text/event-stream",
+                "x-accel-buffering": "no",
+                "x-dashscope-sse": "enable",
+            },
+            id="stream",
+        ),
+        pytest.param(lambda p: p.query("t"), COMMON, id="query"),
+        pytest.param(lambda p: list(p.tasks(start=0, end=60)), COMMON, id="tasks"),
+        pytest.param(lambda p: p.cancel("t"), COMMON, id="cancel"),
+    ],
+)
+def test_the_headers_are_the_sdks_but_for_its_name(
+    call: Callable[[DashScope], object], expected: dict[str, str]
+) -> None:
+    body = {**IMAGE_ANSWER, "output": IMAGE_ANSWER["output"] | {"task_id": "t"}, "data": []}  # type: ignore[operator]
+    wire = Wire(httpx.Response(200, json=body))
+    call(connected(wire))
+    assert headers_of(wire.request) == expected
+    wire = Wire(httpx.Response(200, json=body))
+    call(connected(wire, workspace="llm-7"))
+    assert headers_of(wire.request) == expected | {"x-dashscope-workspace": "llm-7"}
+
+
+@pytest.mark.parametrize("workspace", ["a b", "-a", "a\n", "a/b", "x" * 65, "ключ"])
+def test_a_workspace_that_is_no_id_is_for_the_operator(workspace: str) -> None:
+    with pytest.raises(SettingsError):
+        connected(Wire(httpx.Response(200)), workspace=workspace)
+
+
+def test_an_empty_workspace_is_none() -> None:
+    wire = Wire(httpx.Response(200, json=CREATED))
+    connected(wire, workspace="").query("t")
+    assert "X-DashScope-WorkSpace" not in wire.request.headers
+
+
+def test_several_regions_share_a_pool_and_each_has_its_own_key() -> None:
+    wire = Wire(lambda _: httpx.Response(200, json=CREATED))
+    pool = connection_pool(httpx.MockTransport(wire))
+    one = DashScope("https://one.example.com/api/v1", lambda: "sk-1", http=pool)
+    two = DashScope("https://two.example.com/api/v1", lambda: "sk-2", http=pool)
+    one.query("t")
+    two.query("t")
+    sent = [(r.url.host, r.headers["Authorization"]) for r in wire.requests]
+    assert sent == [("one.example.com", "Bearer sk-1"), ("two.example.com", "Bearer sk-2")]
+
+
+def test_the_pool_keeps_no_cookie_and_follows_nothing() -> None:
+    wire = Wire(
+        httpx.Response(200, json=CREATED, headers={"Set-Cookie": "acw_tc=1; Path=/"}),
+        httpx.Response(200, json=CREATED),
+    )
+    provider = connected(wire)
+    provider.query("t")
+    provider.query("t")
+    assert "Cookie" not in wire.requests[1].headers
+    pool = connection_pool()
+    assert not pool.follow_redirects
+    assert not pool.trust_env
+    pool.close()
+
+
 # --- generate --------------------------------------------------------------------------------------
 
 
@@ -280,7 +477,7 @@ def test_a_synchronous_call_gives_back_the_body_to_be_kept() -> None:
 def test_a_synchronous_call_waits_longer_than_the_provider_cuts_it_at_300_seconds() -> None:
     wire = Wire(httpx.Response(200, json=IMAGE_ANSWER))
     connected(wire).generate(SYNC)
-    timeout = wire.request.extensions["timeout"]
+    (timeout,) = wire.timeouts
     assert timeout["read"] >= 310
     assert 5 <= timeout["connect"] <= 10
 
@@ -288,7 +485,7 @@ def test_a_synchronous_call_waits_longer_than_the_provider_cuts_it_at_300_second
 def test_a_create_gives_up_before_its_short_function_does() -> None:
     wire = Wire(httpx.Response(200, json=CREATED))
     connected(wire).create(ASYNC)
-    timeout = wire.request.extensions["timeout"]
+    (timeout,) = wire.timeouts
     assert 5 <= timeout["read"] <= 30
     assert 5 <= timeout["connect"] <= 10
 
@@ -324,7 +521,9 @@ def test_a_task_id_cannot_lead_elsewhere() -> None:
         pytest.param(httpx.Response(200, text='{"output":{"task_st'), id="cut off"),
         pytest.param(httpx.Response(404, text=HTML), id="404 with HTML"),
         pytest.param(
-            httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(b"not gzip")),
+            lambda _: httpx.Response(
+                200, headers={"Content-Encoding": "gzip"}, stream=Chunks(b"not gzip")
+            ),
             id="a broken content encoding",
         ),
         pytest.param(
@@ -335,15 +534,22 @@ def test_a_task_id_cannot_lead_elsewhere() -> None:
             ),
             id="a charset that the body is not in",
         ),
+        pytest.param(
+            httpx.Response(302, headers={"Location": "https://evil.example/"}, json=CREATED),
+            id="a redirect",
+        ),
     ],
 )
-def test_a_query_that_failed_says_nothing_about_the_task(
-    answer: httpx.Response | Exception,
+def test_a_query_that_failed_is_tried_three_times_and_says_nothing_about_the_task(
+    answer: Answer,
 ) -> None:
-    wire = Wire(answer)
-    with pytest.raises(TryLater):
-        connected(wire).query("task-1")
-    assert len(wire.requests) == 1
+    wire, pauses = Wire(answer), Pauses()
+    with pytest.raises(TryLater) as caught:
+        connected(wire, pauses=pauses).query("task-1")
+    assert not isinstance(caught.value, InputNotFetched)
+    assert len(wire.requests) == 3
+    assert pauses.drawn == [(0.3, 1.0), (0.6, 2.0)]
+    assert pauses.slept == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -378,13 +584,709 @@ def test_a_permanent_4xx_without_a_code_ends_nothing() -> None:
     assert not answer.terminal
 
 
+@pytest.mark.parametrize(
+    "failed",
+    [
+        httpx.ReadTimeout("silence"),
+        httpx.ConnectError("refused"),
+        httpx.Response(429, json={"code": "Throttling.RateQuota"}),
+        httpx.Response(500, json={"code": "InternalError"}),
+        httpx.Response(200, text=HTML),
+    ],
+)
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_query_that_failed_once_or_twice_is_answered_all_the_same(
+    failed: httpx.Response | Exception, failures: int
+) -> None:
+    wire = Wire(*[failed] * failures, httpx.Response(200, json=CREATED))
+    pauses = Pauses()
+    assert connected(wire, pauses=pauses).query("task-1").status == "PENDING"
+    assert len(wire.requests) == failures + 1
+    assert len(pauses.slept) == failures
+
+
+def test_a_query_that_never_reached_the_provider_says_so() -> None:
+    with pytest.raises(TryLater) as caught:
+        connected(Wire(httpx.ConnectError("refused"))).query("task-1")
+    assert caught.value.code == NOT_REACHED
+
+
+def test_a_query_is_not_repeated_where_the_pause_would_take_the_rest_of_its_time() -> None:
+    wire = Wire(httpx.Response(500))
+    pool = connection_pool(httpx.MockTransport(wire))
+    slept: list[float] = []
+    provider = DashScope(
+        BASE, lambda: KEY, http=pool, sleep=slept.append, jitter=lambda low, high: 1000.0
+    )
+    with pytest.raises(TryLater):
+        provider.query("task-1")
+    assert len(wire.requests) == 1
+    assert slept == []
+
+
+def test_a_refused_account_is_not_asked_again() -> None:
+    wire = Wire(httpx.Response(401, json={"code": "InvalidApiKey"}))
+    with pytest.raises(AccountRefused):
+        connected(wire).query("task-1")
+    assert len(wire.requests) == 1
+
+
+def test_an_input_that_was_not_fetched_is_the_tasks_own_failure() -> None:
+    body = {"code": "InvalidParameter", "message": "Image download failed", "request_id": "r"}
+    wire = Wire(httpx.Response(400, json=body))
+    answer = connected(wire).query("task-1")
+    assert answer.status == "FAILED"
+    assert answer.failure is not None
+    assert answer.failure.message == "Image download failed"
+    assert len(wire.requests) == 1
+
+
+# --- tasks -----------------------------------------------------------------------------------------
+
+NOON = 1_745_568_293.0  # 2025-04-25 16:04:53 in UTC+8
+
+
+def row(number: int) -> dict[str, object]:
+    return {"task_id": f"t{number}", "status": "SUCCEEDED", "model_name": "wan2.5-i2i-preview"}
+
+
+def page(rows: list[object], **more: object) -> httpx.Response:
+    return httpx.Response(200, json={"request_id": "f675", "data": rows, **more})
+
+
+def listed(wire: Wire, page_size: int = 100) -> list[str]:
+    tasks = connected(wire).tasks(start=NOON - 60, end=NOON, page_size=page_size)
+    return [task.task_id for task in tasks]
+
+
+def test_the_list_is_asked_for_in_utc8_and_read_in_unix_seconds() -> None:
+    wire = Wire(
+        page(
+            [
+                {
+                    "task_id": "3c77",
+                    "status": "SUCCEEDED",
+                    "model_name": "wan2.5-i2i-preview",
+                    "region": "cn-beijing",
+                    "request_id": "f6bf",
+                    "api_key_id": "15xxxx",
+                    "gmt_create": 1745568293253,
+                    "start_time": 1745568293273,
+                    "end_time": 1745568302481,
+                }
+            ],
+            total=1,
+            total_page=1,
+            page_no=1,
+            page_size=100,
+        )
+    )
+    found = connected(wire).tasks(
+        start=NOON - 0.5, end=NOON + 0.5, model="wan2.5-i2i-preview", status="SUCCEEDED"
+    )
+    assert list(found) == [
+        ListedTask(
+            task_id="3c77",
+            status="SUCCEEDED",
+            model="wan2.5-i2i-preview",
+            request_id="f6bf",
+            created_at=1745568293.253,
+            started_at=1745568293.273,
+            ended_at=1745568302.481,
+        )
+    ]
+    assert wire.request.method == "GET"
+    assert wire.request.url.path == "/api/v1/tasks"
+    assert dict(wire.request.url.params) == {
+        "page_no": "1",
+        "page_size": "100",
+        "start_time": "20250425160452",
+        "end_time": "20250425160454",
+        "model_name": "wan2.5-i2i-preview",
+        "status": "SUCCEEDED",
+    }
+
+
+def test_of_a_window_longer_than_a_day_the_last_day_is_listed() -> None:
+    wire = Wire(page([]))
+    assert list(connected(wire).tasks(start=0, end=NOON)) == []
+    assert wire.request.url.params["start_time"] == "20250424160453"
+
+
+def test_all_pages_are_listed() -> None:
+    wire = Wire(
+        page([row(1), row(2)], total_page=2, page_size=2), page([row(3)], total_page=2, page_size=2)
+    )
+    assert listed(wire, page_size=2) == ["t1", "t2", "t3"]
+    assert [r.url.params["page_no"] for r in wire.requests] == ["1", "2"]
+
+
+@pytest.mark.parametrize("said", [0, 1, 2, 99, -1, "2", None, True, 1e300])
+def test_the_number_of_pages_may_lie(said: object) -> None:
+    wire = Wire(
+        page([row(1), row(2)], total_page=said, page_size=2),
+        page([row(3), row(4)], total_page=said, page_size=2),
+        page([], total_page=said, page_size=2),
+    )
+    assert listed(wire, page_size=2) == ["t1", "t2", "t3", "t4"]
+    assert len(wire.requests) == 3
+
+
+def test_a_provider_that_gives_smaller_pages_than_were_asked_for_is_listed_to_the_end() -> None:
+    wire = Wire(
+        page([row(1), row(2)], total_page=2, page_size=2), page([row(3)], total_page=2, page_size=2)
+    )
+    assert listed(wire) == ["t1", "t2", "t3"]
+
+
+def test_pages_that_repeat_end_the_list() -> None:
+    wire = Wire(lambda _: page([row(1), row(2)], total_page=99))
+    assert listed(wire, page_size=2) == ["t1", "t2"]
+    assert len(wire.requests) == 2
+
+
+def test_tasks_that_move_to_the_next_page_meanwhile_are_listed_once() -> None:
+    wire = Wire(page([row(1), row(2), row(1)]), page([row(2), row(3)]), page([]))
+    assert listed(wire) == ["t1", "t2", "t3"]
+
+
+def test_pages_without_end_are_an_error_for_the_list_would_be_incomplete() -> None:
+    def more(request: httpx.Request) -> httpx.Response:
+        return page([row(int(request.url.params["page_no"]))], total_page=10**9, page_size=1)
+
+    wire = Wire(more)
+    with pytest.raises(TryLater):
+        listed(wire, page_size=1)
+    assert len(wire.requests) == client_module.LIST_MAX_PAGES
+
+
+def test_rows_of_no_use_are_passed_over() -> None:
+    rows: list[object] = [None, 7, "t", [], {}, {"task_id": ""}, {"task_id": 7}, {"task_id": None}]
+    odd = {"task_id": "t2", "status": 7, "model_name": [], "gmt_create": "x", "end_time": True}
+    wire = Wire(page([*rows, row(1), odd], total_page=1))
+    found = list(connected(wire).tasks(start=NOON - 60, end=NOON))
+    assert [t.task_id for t in found] == ["t1", "t2"]
+    assert found[1] == ListedTask("t2")
+
+
+@pytest.mark.parametrize("value", [0, -1, 10**15, 10**400, "1745568293253", None, False, []])
+def test_a_time_that_is_none_is_missing(value: object) -> None:
+    wire = Wire(page([row(1) | {"gmt_create": value, "start_time": 1745568293273.0}]), page([]))
+    (task,) = connected(wire).tasks(start=NOON - 60, end=NOON)
+    assert (task.created_at, task.started_at) == (None, 1745568293.273)
+
+
+@pytest.mark.parametrize("body", [{}, {"data": None}, {"data": {}}, {"tasks": []}, {"total": 0}])
+def test_an_answer_without_a_list_does_not_say_that_there_are_no_tasks(
+    body: dict[str, object],
+) -> None:
+    with pytest.raises(TryLater):
+        listed(Wire(httpx.Response(200, json=body)))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (400, "InvalidParameter", ProviderRefused),
+        (401, "InvalidApiKey", AccountRefused),
+        (429, "Throttling.RateQuota", TryLater),
+        (503, "ServiceUnavailable", TryLater),
+    ],
+)
+def test_a_list_call_that_was_refused(status: int, code: str, expected: type[Exception]) -> None:
+    wire = Wire(httpx.Response(status, json={"code": code, "message": "no"}))
+    with pytest.raises(expected):
+        listed(wire)
+    assert len(wire.requests) == (3 if expected is TryLater else 1)
+
+
+def test_one_page_that_failed_once_does_not_end_the_list() -> None:
+    wire = Wire(
+        page([row(1)], total_page=2, page_size=1),
+        httpx.Response(503),
+        page([row(2)], total_page=2, page_size=1),
+        page([]),
+    )
+    assert listed(wire, page_size=1) == ["t1", "t2"]
+
+
+# --- cancel ----------------------------------------------------------------------------------------
+
+
+def test_a_cancel_posts_nothing_to_the_task() -> None:
+    wire = Wire(httpx.Response(200, json={"request_id": "r"}))
+    assert connected(wire).cancel("../t") is True
+    assert wire.request.method == "POST"
+    assert wire.request.url.raw_path == b"/api/v1/tasks/..%2Ft/cancel"
+    assert wire.request.content == b""
+    assert wire.request.headers["Content-Length"] == "0"
+
+
+def test_a_cancel_that_comes_too_late_is_an_ordinary_outcome() -> None:
+    body = {"code": "UnsupportedOperation", "message": "Failed to cancel the task, please confirm"}
+    wire = Wire(httpx.Response(400, json=body))
+    assert connected(wire).cancel("t") is False
+    assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "sent"),
+    [
+        (httpx.Response(400, json={"code": "InvalidParameter"}), ProviderRefused, 1),
+        (httpx.Response(401, json={"code": "InvalidApiKey"}), AccountRefused, 1),
+        (httpx.Response(429, json={"code": "Throttling.RateQuota"}), TryLater, 3),
+        (httpx.Response(500, json={"code": "UnsupportedOperation"}), TryLater, 3),
+        (httpx.Response(200, text=HTML), TryLater, 3),
+        (httpx.ReadTimeout("silence"), TryLater, 3),
+    ],
+)
+def test_a_cancel_that_failed_otherwise(
+    answer: Answer, expected: type[Exception], sent: int
+) -> None:
+    wire = Wire(answer)
+    with pytest.raises(expected):
+        connected(wire).cancel("t")
+    assert len(wire.requests) == sent
+
+
+# --- upload ----------------------------------------------------------------------------------------
+
+POLICY: dict[str, object] = {
+    "policy": "eyJl",
+    "signature": "g5K=",
+    "upload_dir": "dashscope-instant/52af/2024-07-18/1fd3",
+    "upload_host": "https://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com",
+    "expire_in_seconds": 300,
+    "max_file_size_mb": 1,
+    "capacity_limit_mb": 999999999,
+    "oss_access_key_id": "LTAI",
+    "x_oss_object_acl": "private",
+    "x_oss_forbid_overwrite": "true",
+}
+EXPIRED = (
+    "<Error><Code>AccessDenied</Code><Message>Invalid according to Policy: Policy expired."
+    "</Message></Error>"
+)
+STORED = httpx.Response(200)
+
+
+def policy(other: dict[str, object] | None = None, wrapper: str = "data") -> httpx.Response:
+    return httpx.Response(200, json={"request_id": "r", wrapper: POLICY | (other or {})})
+
+
+def uploaded(wire: Wire, data: bytes = b"\x89PNG\r\n", name: str = "a-1.png") -> str:
+    return connected(wire, workspace="llm-7").upload("qwen-image-edit", name, data, "image/png")
+
+
+def form(request: httpx.Request) -> list[tuple[str, str, bytes]]:
+    """The name, the other headers and the value of each part of a form, in order."""
+    boundary = request.headers["Content-Type"].partition("boundary=")[2].encode()
+    first, *parts, last = request.content.split(b"--" + boundary)
+    assert (first, last) == (b"", b"--\r\n")
+    found = []
+    for part in parts:
+        head, _, value = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        begin, _, more = head.decode().partition('name="')[2].partition('"')
+        found.append((begin, more, value.removesuffix(b"\r\n")))
+    return found
+
+
+@pytest.mark.parametrize("wrapper", ["data", "output"])
+def test_an_upload_asks_for_a_policy_and_posts_the_form(wrapper: str) -> None:
+    wire = Wire(policy(wrapper=wrapper), STORED)
+    key = "dashscope-instant/52af/2024-07-18/1fd3/a-1.png"
+    assert uploaded(wire) == f"oss://{key}"
+    asked, posted = wire.requests
+    assert asked.method == "GET"
+    assert str(asked.url) == f"{BASE}/uploads?action=getPolicy&model=qwen-image-edit"
+    assert headers_of(asked) == COMMON | {"x-dashscope-workspace": "llm-7"}
+    assert posted.method == "POST"
+    assert str(posted.url) == POLICY["upload_host"]
+    assert form(posted) == [
+        ("OSSAccessKeyId", "", b"LTAI"),
+        ("Signature", "", b"g5K="),
+        ("policy", "", b"eyJl"),
+        ("key", "", key.encode()),
+        ("x-oss-object-acl", "", b"private"),
+        ("x-oss-forbid-overwrite", "", b"true"),
+        ("success_action_status", "", b"200"),
+        ("x-oss-content-type", "", b"image/png"),
+        ("file", '; filename="a-1.png"\r\nContent-Type: image/png', b"\x89PNG\r\n"),
+    ]
+
+
+def test_the_storage_is_told_neither_the_key_nor_the_workspace() -> None:
+    wire = Wire(policy(), STORED)
+    uploaded(wire)
+    headers = headers_of(wire.requests[1])
+    assert headers.pop("content-type").startswith("multipart/form-data; boundary=")
+    assert headers == {
+        "host": "dashscope-file-mgr.oss-cn-beijing.aliyuncs.com",
+        "accept": "application/json",
+        "accept-encoding": "gzip, deflate",
+        "connection": "keep-alive",
+    }
+    assert KEY.encode() not in wire.requests[1].content
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("чашка/a b.png", "______a_b.png"),
+        ("../../x.png", ".._.._x.png"),
+        ('a"\r\n.png', "a___.png"),
+        ("", "image"),
+        ("x" * 200 + ".png", "x" * 96 + ".png"),
+    ],
+)
+def test_a_name_is_made_safe(name: str, safe: str) -> None:
+    wire = Wire(policy(), STORED)
+    assert uploaded(wire, name=name).rpartition("1fd3/")[2] == safe
+
+
+def test_a_file_larger_than_the_policy_allows_is_not_sent() -> None:
+    wire = Wire(policy(), STORED)
+    with pytest.raises(ProviderRefused) as caught:
+        uploaded(wire, b"x" * (1024 * 1024 + 1))
+    assert caught.value.code == "UploadTooLarge"
+    assert len(wire.requests) == 1
+    uploaded(Wire(policy(), STORED), b"x" * 1024 * 1024)
+
+
+def test_a_policy_without_a_limit_has_none() -> None:
+    body = {"data": {k: v for k, v in POLICY.items() if k != "max_file_size_mb"}}
+    assert uploaded(Wire(httpx.Response(200, json=body), STORED), b"x" * 2**21)
+
+
+def test_a_policy_that_expired_is_renewed_once() -> None:
+    expired = httpx.Response(403, text=EXPIRED)
+    wire = Wire(policy(), expired, policy({"upload_dir": "d2"}), STORED)
+    assert uploaded(wire) == "oss://d2/a-1.png"
+    wire = Wire(policy(), expired, policy(), expired)
+    with pytest.raises(TryLater) as caught:
+        uploaded(wire)
+    assert caught.value.code == "PolicyExpired"
+    assert len(wire.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "code"),
+    [
+        (
+            httpx.Response(400, text="<Code>EntityTooLarge</Code>"),
+            ProviderRefused,
+            "UploadTooLarge",
+        ),
+        (httpx.Response(413), ProviderRefused, "UploadTooLarge"),
+        (
+            httpx.Response(400, text="<Code>InvalidArgument</Code>"),
+            ProviderRefused,
+            "InvalidArgument",
+        ),
+        (httpx.Response(400, text=HTML), ProviderRefused, "HTTP400"),
+        (httpx.Response(403, text="<Code>AccessDenied</Code>"), TryLater, "AccessDenied"),
+        (httpx.Response(409, text="<Code>FileAlreadyExists</Code>"), TryLater, "FileAlreadyExists"),
+        (httpx.Response(429), TryLater, "HTTP429"),
+        (httpx.Response(503), TryLater, "HTTP503"),
+        (httpx.Response(204), TryLater, "HTTP204"),
+        (
+            httpx.Response(307, headers={"Location": "https://evil.example/"}),
+            TryLater,
+            "HTTP307",
+        ),
+        (httpx.ConnectError("refused"), TryLater, "TryLater"),
+        (httpx.WriteTimeout("stuck"), TryLater, "TryLater"),
+    ],
+)
+def test_what_the_storage_refuses_was_not_billed(
+    answer: httpx.Response | Exception, expected: type[TryLater | ProviderRefused], code: str
+) -> None:
+    wire = Wire(policy(), answer)
+    with pytest.raises(expected) as caught:
+        uploaded(wire)
+    assert isinstance(caught.value, TryLater | ProviderRefused)
+    assert caught.value.code == code
+    assert len(wire.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({name: None} for name in POLICY if name not in ("expire_in_seconds", "capacity_limit_mb")
+          and name != "max_file_size_mb"),
+        {"max_file_size_mb": True}, {"max_file_size_mb": "1"}, {"max_file_size_mb": 0},
+        {"signature": ["x"]}, {"upload_dir": {}},
+        {"upload_host": "http://dashscope-file-mgr.oss-cn-beijing.aliyuncs.com"},
+        {"upload_host": "dashscope-file-mgr.oss-cn-beijing.aliyuncs.com"},
+        {"upload_host": "https://user:pass@oss.example.com"}, {"upload_host": "https://10.0.0.5/"},
+        {"upload_host": "https://[::1]/"}, {"upload_host": "https://["}, {"upload_host": "https://"},
+        {"upload_host": "https://oss.example.com:99999"}, {"upload_host": "ftp://127.0.0.1/"},
+        {"upload_host": "https://oss.example.com/\x01"}, {"upload_host": "file:///etc/passwd"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_strange_policy_is_not_used(other: dict[str, object]) -> None:
+    wire = Wire(policy(other), STORED)
+    with pytest.raises(TryLater) as caught:
+        uploaded(wire)
+    assert caught.value.code == "StrangePolicy"
+    assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"data": []}, {"data": {}}, {"output": None}])
+def test_an_answer_without_a_policy_is_not_used(body: dict[str, object]) -> None:
+    with pytest.raises(TryLater):
+        uploaded(Wire(httpx.Response(200, json=body)))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9000", "localhost:9000"])
+def test_a_simulator_on_loopback_is_uploaded_to_by_http(host: str) -> None:
+    wire = Wire(
+        policy({"upload_host": f"http://{host}/oss", "x_oss_forbid_overwrite": True}), STORED
+    )
+    uploaded(wire)
+    assert str(wire.requests[1].url) == f"http://{host}/oss"
+    assert ("x-oss-forbid-overwrite", "", b"true") in form(wire.requests[1])
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "sent"),
+    [
+        (httpx.Response(429, json={"code": "Throttling"}), TryLater, 3),
+        (httpx.Response(500), TryLater, 3),
+        (httpx.ConnectError("refused"), TryLater, 3),
+        (httpx.Response(401, json={"code": "InvalidApiKey"}), AccountRefused, 1),
+        (httpx.Response(400, json={"code": "InvalidParameter"}), ProviderRefused, 1),
+    ],
+)
+def test_a_policy_that_was_not_given(answer: Answer, expected: type[Exception], sent: int) -> None:
+    wire = Wire(answer)
+    with pytest.raises(expected):
+        uploaded(wire)
+    assert len(wire.requests) == sent
+
+
+def test_no_error_of_an_upload_holds_its_credentials() -> None:
+    for answer in (httpx.Response(403, text=f"<a>{POLICY['signature']}</a>"), httpx.Response(500)):
+        with pytest.raises(TryLater) as caught:
+            uploaded(Wire(policy(), answer))
+        assert "g5K" not in str(caught.value)
+        assert "LTAI" not in str(caught.value)
+
+
+# --- streamed answers ------------------------------------------------------------------------------
+
+ONE = "https://dashscope-result-bj.oss-cn-beijing.aliyuncs.com/1.png?Expires=1"
+TWO = "https://dashscope-result-bj.oss-cn-beijing.aliyuncs.com/2.png?Expires=1"
+
+
+def event(
+    *items: dict[str, str], reason: str = "null", name: str = "result", count: int | None = None
+) -> bytes:
+    body: dict[str, object] = {
+        "output": {
+            "choices": [
+                {"finish_reason": reason, "message": {"role": "assistant", "content": list(items)}}
+            ]
+        },
+        "request_id": "req-5",
+    }
+    if count is not None:
+        body["usage"] = {"image_count": count, "size": "1280*1280"}
+    return f"id:1\nevent:{name}\n:HTTP_STATUS/200\ndata:{json.dumps(body)}\n\n".encode()
+
+
+def error_event(status: int | None = 400, code: str = "DataInspectionFailed") -> bytes:
+    comment = f":HTTP_STATUS/{status}\n" if status is not None else ""
+    body = {"code": code, "message": "no", "request_id": "req-6"}
+    return f"event:error\n{comment}data:{json.dumps(body)}\n\n".encode()
+
+
+def streamed(*chunks: bytes, error: Exception | None = None, status: int = 200) -> str:
+    response = httpx.Response(
+        status,
+        headers={"Content-Type": "text/event-stream"},
+        stream=Chunks(*chunks, error=error),
+    )
+    wire = Wire(response)
+    body = connected(wire).generate(STREAM)
+    assert len(wire.requests) == 1
+    return body
+
+
+def read_back(text: str) -> tuple[tuple[str, ...], tuple[str, ...], Failure | None]:
+    body = parse(text)
+    assert body is not None
+    answer = task_answer(body, synchronous=True)
+    assert answer.status == "SUCCEEDED"
+    return answer.texts, answer.images, answer.failure
+
+
+def test_a_stream_is_one_answer() -> None:
+    text = streamed(
+        event({"type": "text", "text": "First"}),
+        event({"type": "text", "text": ", soil"}, count=0),
+        event({"type": "image", "image": ONE}, count=1),
+        event({"type": "text", "text": "Then"}),
+        event({"type": "image", "image": TWO}, reason="stop", count=2),
+    )
+    assert json.loads(text) == {
+        "output": {
+            "choices": [
+                {
+                    "finish_reason": "stop",
+                    "message": {
+                        "role": "assistant",
+                        "content": [
+                            {"type": "text", "text": "First, soil"},
+                            {"type": "image", "image": ONE},
+                            {"type": "text", "text": "Then"},
+                            {"type": "image", "image": TWO},
+                        ],
+                    },
+                }
+            ]
+        },
+        "usage": {"image_count": 2, "size": "1280*1280"},
+        "request_id": "req-5",
+    }
+    assert read_back(text) == (("First, soil", "Then"), (ONE, TWO), None)
+
+
+def test_a_stream_asks_for_one_and_sends_the_same_body() -> None:
+    wire = Wire(httpx.Response(200, content=event({"image": ONE}, reason="stop")))
+    connected(wire).generate(STREAM)
+    assert json.loads(wire.request.content) == dict(STREAM.body)
+    assert wire.request.headers["X-DashScope-SSE"] == "enable"
+    assert wire.request.headers["Accept"] == "text/event-stream"
+
+
+def test_a_plain_answer_to_a_call_for_a_stream_is_read_as_it_is() -> None:
+    wire = Wire(httpx.Response(200, json=IMAGE_ANSWER))
+    assert read_back(connected(wire).generate(STREAM))[1] == (RESULT,)
+
+
+def test_nothing_after_the_last_event_is_awaited() -> None:
+    text = streamed(event({"image": ONE}, reason="stop"), error=httpx.ReadError("reset"))
+    assert read_back(text) == ((), (ONE,), None)
+
+
+def test_a_stream_that_ends_without_a_last_event_has_ended() -> None:
+    assert read_back(streamed(event({"image": ONE}))) == ((), (ONE,), None)
+
+
+def test_text_alone_is_an_answer_only_if_the_stream_ended() -> None:
+    assert read_back(streamed(event({"text": "a"}, reason="stop")))[0] == ("a",)
+    assert read_back(streamed(event({"text": "a"})))[0] == ("a",)
+    with pytest.raises(OutcomeUnknown):
+        streamed(event({"text": "a"}), error=httpx.ReadError("reset"))
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda e: type(e).__name__)
+def test_images_of_a_stream_that_broke_off_are_billed_and_kept(error: Exception) -> None:
+    text = streamed(event({"image": ONE}, count=1), b"data:{", error=error)
+    texts, images, failure = read_back(text)
+    assert (texts, images) == ((), (ONE,))
+    assert failure is not None
+    assert failure.code == "StreamInterrupted"
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\n\n"])
+def test_an_event_that_came_whole_counts_though_the_connection_broke_there(ending: bytes) -> None:
+    data = event({"image": ONE}).removesuffix(b"\n\n") + ending
+    assert read_back(streamed(data, error=httpx.ReadError("reset")))[1] == (ONE,)
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda e: type(e).__name__)
+def test_a_stream_that_broke_off_before_an_image_has_an_unknown_outcome(error: Exception) -> None:
+    for chunks in ((), (event({"text": "a"}),), (b"data:{",)):
+        with pytest.raises(OutcomeUnknown):
+            streamed(*chunks, error=error)
+
+
+@pytest.mark.parametrize("error", NOT_SENT, ids=lambda e: type(e).__name__)
+def test_a_stream_that_was_never_asked_for_may_be_later(error: Exception) -> None:
+    with pytest.raises(TryLater) as caught:
+        connected(Wire(error)).generate(STREAM)
+    assert caught.value.code == NOT_REACHED
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (400, "DataInspectionFailed", ProviderRefused),
+        (400, "BadRequest.InputDownloadFailed", InputNotFetched),
+        (401, "InvalidApiKey", AccountRefused),
+        (429, "Throttling", TryLater),
+        (500, "InternalError", OutcomeUnknown),
+        (200, "InternalError", OutcomeUnknown),
+        (None, "InternalError", OutcomeUnknown),
+    ],
+)
+def test_an_error_event_before_an_image_is_a_refusal_by_its_status(
+    status: int | None, code: str, expected: type[Exception]
+) -> None:
+    for before in ((), (event({"text": "a"}),)):
+        with pytest.raises(expected) as caught:
+            streamed(*before, error_event(status, code), event({"image": ONE}, reason="stop"))
+        assert getattr(caught.value, "code", None) == code
+
+
+def test_an_error_event_after_an_image_is_told_with_the_images() -> None:
+    text = streamed(event({"image": ONE}, count=1), error_event(), event({"image": TWO}))
+    assert read_back(text) == (
+        (),
+        (ONE,),
+        Failure(code="DataInspectionFailed", message="no", request_id="req-6"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (400, json.dumps({"code": "InvalidParameter", "message": "no"}), ProviderRefused),
+        (400, error_event(None).decode(), ProviderRefused),
+        (401, json.dumps({"code": "InvalidApiKey"}), AccountRefused),
+        (429, HTML, TryLater),
+        (503, json.dumps({"code": "ServiceUnavailable"}), OutcomeUnknown),
+        (502, HTML, OutcomeUnknown),
+        (200, json.dumps({"code": "InternalError"}), OutcomeUnknown),
+        (200, HTML, OutcomeUnknown),
+        (200, "", OutcomeUnknown),
+        (200, "data: [DONE]\n\n", OutcomeUnknown),
+        (302, "", OutcomeUnknown),
+    ],
+)
+def test_an_answer_to_a_call_for_a_stream_that_is_none(
+    status: int, body: str, expected: type[Exception]
+) -> None:
+    with pytest.raises(expected):
+        streamed(body.encode(), status=status)
+
+
+def test_a_stream_without_end_is_given_up() -> None:
+    noise = b": " + b"x" * 1024 * 1024 + b"\n"
+    with pytest.raises(OutcomeUnknown):
+        streamed(*[noise] * 9)
+    failure = read_back(streamed(event({"image": ONE}), *[noise] * 9))[2]
+    assert failure is not None
+    assert failure.code == "StreamInterrupted"
+
+
+def test_a_stream_waits_as_long_as_any_synchronous_call() -> None:
+    wire = Wire(httpx.Response(200, content=event({"image": ONE}, reason="stop")))
+    connected(wire).generate(STREAM)
+    assert wire.timeouts[0]["read"] >= 310
+
+
 # --- fetch -----------------------------------------------------------------------------------------
 
 
 def test_a_result_is_streamed_without_the_key() -> None:
     wire = Wire(lambda _: httpx.Response(200, stream=Chunks(b"\x89PNG", b"123")))
-    assert fetched(connected(wire), RESULT) == b"\x89PNG123"
+    assert fetched(connected(wire, workspace="llm-7"), RESULT) == b"\x89PNG123"
     assert str(wire.request.url) == RESULT
+    assert "X-DashScope-WorkSpace" not in wire.request.headers
     assert "Authorization" not in wire.request.headers
     assert KEY not in repr(wire.request.headers.raw)
 
@@ -438,6 +1340,8 @@ REFUSED_URLS = [
     pytest.param("https://exa\u2100mple.com/a.png", id="broken otherwise"),
     pytest.param(f"https://{HOST}/\x01a.png", id="a control character"),
     pytest.param(f"https://{HOST}/" + "a" * 70_000, id="endless"),
+    pytest.param(f"https://{HOST}/\ud800.png", id="no UTF-8"),
+    pytest.param("https://\ud800/a.png", id="a host that is no UTF-8"),
 ]
 
 
@@ -589,12 +1493,3 @@ def test_a_download_larger_than_any_result_is_stopped() -> None:
         for _ in chunks:
             pass
     assert sent <= client_module.RESULT_MAX_BYTES // (1024 * 1024) + 1
-
-
-def test_a_closed_client_sends_nothing_more() -> None:
-    wire = Wire(httpx.Response(200, json=CREATED))
-    provider = connected(wire)
-    provider.close()
-    with pytest.raises(RuntimeError):
-        provider.query("task-1")
-    assert wire.requests == []

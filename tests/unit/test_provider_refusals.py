@@ -1,24 +1,28 @@
 """The whole table of contract 5.2: whose turn it is to act, for calls that bill and calls that do not.
 
-Classes: P the owner of the drop, C the operator, R time, A left open by the contract (the answer says
-that no task was made, so repeating and giving up are both right).
+Classes: P the owner of the drop, C the operator, R time, A an image that the provider could not
+download. Where the contract says P/C, the reading taken here is in the row.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from retouch.errors import AccountRefused, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import (
+    AccountRefused,
+    InputNotFetched,
+    OutcomeUnknown,
+    ProviderRefused,
+    TryLater,
+)
 from retouch.provider.refusals import refusal
 
-Expected = type[Exception] | tuple[type[Exception], ...]
-P: Expected = ProviderRefused
-C: Expected = AccountRefused
-R: Expected = TryLater
-A: Expected = (ProviderRefused, TryLater)
-P_OR_C: Expected = (ProviderRefused, AccountRefused)
+P = ProviderRefused
+C = AccountRefused
+R = TryLater
+A = InputNotFetched
 
-BELOW_500: list[tuple[int, str, str, Expected]] = [
+BELOW_500: list[tuple[int, str, str, type[Exception]]] = [
     (400, "InvalidParameter", "Model not exist.", P),
     (400, "InvalidParameter", "Required parameter(prompt) missing or invalid", P),
     (400, "InvalidParameter", "Field required: input.prompt", P),
@@ -26,7 +30,7 @@ BELOW_500: list[tuple[int, str, str, Expected]] = [
     (400, "InvalidParameter", "the size of input image is too small or too large", P),
     (400, "InvalidParameter", "Image format error", P),
     (400, "InvalidParameter", "Invalid image format or corrupted file", P),
-    (400, "InvalidParameter", "url error, please check url!", P_OR_C),
+    (400, "InvalidParameter", "url error, please check url!", P),
     (400, "InvalidParameter", "Image download failed", A),
     (400, "InvalidParameter", "Failed to download multimodal content.", A),
     (
@@ -52,6 +56,7 @@ BELOW_500: list[tuple[int, str, str, Expected]] = [
         "Unable to download the media resource during the data inspection process.",
         A,
     ),
+    (400, "InvalidParameter.DataInspection", "Something else about the image.", P),
     (400, "InternalError.Algo.InvalidParameter", "message content malformed", P),
     (400, "BadRequest.EmptyInput", "", P),
     (400, "BadRequest.EmptyParameters", "", P),
@@ -66,6 +71,8 @@ BELOW_500: list[tuple[int, str, str, Expected]] = [
     (400, "InvalidImageResolution", "", P),
     (400, "InvalidImageFormat", "", P),
     (400, "InvalidFile.Format", "", P),
+    (400, "InvalidFile.Resolution", "", P),
+    (400, "UnsupportedOperation", "Failed to cancel the task, please confirm if the task is …", P),
     (400, "DataInspectionFailed", "Input data may contain inappropriate content.", P),
     (400, "DataInspectionFailed", "Output data may contain inappropriate content.", P),
     (400, "data_inspection_failed", "Input data may contain inappropriate content.", P),
@@ -79,9 +86,11 @@ BELOW_500: list[tuple[int, str, str, Expected]] = [
     (401, "InvalidApiKey", "No API-key provided.", C),
     (401, "invalid_api_key", "Incorrect API key provided.", C),
     (401, "NOT AUTHORIZED", "", C),
+    (401, "SomethingNew", "", C),
     (403, "AccessDenied", "current user api does not support synchronous calls.", P),
     (403, "AccessDenied", "Current user api does not support asynchronous calls.", P),
     (403, "AccessDenied", "Access denied.", C),
+    (403, "Model.AccessDenied", "The workspace does not support this model.", C),
     (403, "AccessDenied", "Invalid according to Policy: Policy expired.", R),
     (403, "AccessDenied.Unpurchased", "", C),
     (403, "Model.AccessDenied", "", C),
@@ -89,10 +98,10 @@ BELOW_500: list[tuple[int, str, str, Expected]] = [
     (403, "Endpoint.AccessDenied", "", C),
     (403, "App.AccessDenied", "", C),
     (403, "AllocationQuota.FreeTierOnly", "", C),
-    (404, "ModelNotFound", "", P_OR_C),
-    (404, "model_not_found", "", P_OR_C),
-    (404, "WorkSpaceNotFound", "", P_OR_C),
-    (404, "NotFound", "", P_OR_C),
+    (404, "ModelNotFound", "", P),
+    (404, "model_not_found", "", P),
+    (404, "WorkSpaceNotFound", "", C),
+    (404, "NotFound", "", P),
     (413, "HTTP413", "", P),
     (429, "Throttling", "Requests throttling triggered.", R),
     (
@@ -142,10 +151,10 @@ FROM_500: list[tuple[int, str, str]] = [
     [pytest.param(*row, id=f"{row[0]} {row[1]} {row[2][:40]}".strip()) for row in BELOW_500],
 )
 def test_a_refusal_below_500_tells_who_must_act_and_that_nothing_was_made(
-    status: int, code: str, message: str, expected: Expected, bills: bool
+    status: int, code: str, message: str, expected: type[Exception], bills: bool
 ) -> None:
     error = refusal(status, code, message, "req-1", bills=bills)
-    assert isinstance(error, expected)
+    assert type(error) is expected
 
 
 @pytest.mark.parametrize(
@@ -157,6 +166,31 @@ def test_from_500_on_a_call_that_bills_may_have_made_a_task_and_others_are_repea
 ) -> None:
     assert isinstance(refusal(status, code, message, None, bills=True), OutcomeUnknown)
     assert isinstance(refusal(status, code, message, None, bills=False), TryLater)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "expected"),
+    [
+        (429, "InvalidURL.Timeout", "", R),
+        (403, "InvalidParameter", "Image download failed", C),
+        (404, "BadRequest.InputDownloadFailed", "", P),
+        (400, "InvalidImage", "Image download failed", P),
+        (400, "InvalidParameters", "Image download failed", P),
+        (400, "InvalidParameter", "IMAGE DOWNLOAD FAILED.", A),
+        (400, "InvalidParameter.Url", "Failed to download multimodal content", A),
+    ],
+)
+def test_that_an_image_was_not_downloaded_is_told_by_status_then_code_then_message(
+    status: int, code: str, message: str, expected: type[Exception]
+) -> None:
+    error = refusal(status, code, message, "req-1", bills=True)
+    assert type(error) is expected
+    assert isinstance(error, AccountRefused | ProviderRefused | TryLater)
+    assert (error.code, error.message, error.request_id) == (code, message, "req-1")
+
+
+def test_an_image_that_was_not_downloaded_on_a_5xx_may_have_been_billed_all_the_same() -> None:
+    assert isinstance(refusal(500, "InvalidURL.Timeout", "", None, bills=True), OutcomeUnknown)
 
 
 def test_a_request_timeout_of_the_server_is_treated_like_a_5xx() -> None:
@@ -177,6 +211,10 @@ def test_a_status_never_seen_before_from_500_on_leaves_the_outcome_open(status: 
 @pytest.mark.parametrize("status", [400, 403, 429, 500])
 def test_an_overdue_bill_is_for_the_operator_whatever_the_status(status: int) -> None:
     assert isinstance(refusal(status, "Arrearage", "x", None, bills=False), AccountRefused)
+
+
+def test_an_overdue_bill_on_a_5xx_leaves_open_whether_a_call_that_bills_made_a_task() -> None:
+    assert isinstance(refusal(500, "Arrearage", "x", None, bills=True), OutcomeUnknown)
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, "InvalidParameter"), (401, "InvalidApiKey")])

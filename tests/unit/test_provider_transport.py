@@ -1,0 +1,508 @@
+"""The provider's client against a real socket on loopback: limits of time, drips, and cuts.
+
+A server plays one script for each connection. It waits for what the client does; only a drip has a
+pace of its own. The client's limits are short, and how long a call took is bounded from above only,
+and generously.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from retouch.errors import NOT_REACHED, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.provider.answers import parse, task_answer
+from retouch.provider.client import DashScope, Limit, Limits, connection_pool
+from retouch.provider.requests import Request
+
+KEY = "sk-very-secret"
+ASYNC = Request(path="create", headers={}, body={"prompt": "private words"})
+SYNC = Request(path="generate", headers={}, body={"prompt": "private words"})
+STREAM = replace(SYNC, stream=True)
+CREATED = json.dumps({"output": {"task_id": "t", "task_status": "PENDING"}}).encode()
+IMAGE = "https://dashscope-result-bj.oss-cn-beijing.aliyuncs.com/1.png?Signature=secret"
+GENERATED = json.dumps(
+    {"output": {"choices": [{"message": {"content": [{"image": IMAGE}]}}]}}
+).encode()
+EVENT = b"event:result\n:HTTP_STATUS/200\ndata:" + GENERATED + b"\n\n"
+
+QUICK = Limit(first_byte=0.4, total=0.6)
+SHORT = Limits(
+    connect=2.0, write=0.4, pause=0.3, create=QUICK, generate=QUICK, ask=QUICK, upload=QUICK,
+    fetch=QUICK,
+)  # fmt: skip
+SOON = 5.0
+"""Far more than any limit above, far less than the limits that a call has otherwise."""
+
+
+class Peer:
+    """The server's end of one connection, and the request that came over it."""
+
+    def __init__(self, connection: socket.socket, *, reads: bool = True):
+        self._connection = connection
+        self.head = b""
+        self.body = b""
+        if reads:
+            self.next_request()
+
+    def next_request(self) -> None:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self._received()
+        self.head, _, self.body = data.partition(b"\r\n\r\n")
+        length = 0
+        for line in self.head.split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        while len(self.body) < length:
+            self.body += self._received()
+
+    def _received(self) -> bytes:
+        data = self._connection.recv(65536)
+        if not data:
+            raise ConnectionError("the client went away")
+        return data
+
+    def send(self, data: bytes) -> None:
+        self._connection.sendall(data)
+
+    def answer(self, body: bytes, *, length: int | None = None) -> None:
+        promised = len(body) if length is None else length
+        self.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % promised + body)
+
+    def begin_stream(self) -> None:
+        self.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+
+    def chunk(self, data: bytes) -> None:
+        self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def drip(self, data: bytes) -> None:
+        """Send the same piece again and again, until the client goes away."""
+        while True:
+            self.send(data)
+            time.sleep(0.05)
+
+    def read(self, most: int) -> bytes:
+        """What the client sent; nothing once it has closed its end."""
+        return self._connection.recv(most)
+
+    def until_gone(self) -> None:
+        """Return once the client has closed its end."""
+        while self.read(65536):
+            pass
+
+
+Script = Callable[[Peer], None]
+
+
+class Server:
+    """Plays the next script to each connection; the last one again and again."""
+
+    def __init__(self, *scripts: Script, reads: bool = True):
+        self._scripts = scripts
+        self._reads = reads
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.requests: list[bytes] = []
+        self._served: queue.Queue[None] = queue.Queue()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        number = 0
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            script = self._scripts[min(number, len(self._scripts) - 1)]
+            number += 1
+            thread = threading.Thread(target=self._serve, args=(connection, script), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket, script: Script) -> None:
+        with connection:
+            try:
+                peer = Peer(connection, reads=self._reads)
+                self.requests.append(peer.head)
+                script(peer)
+            except OSError:
+                return  # the client went away, as it may
+            finally:
+                self._served.put(None)
+
+    def await_served(self) -> None:
+        """Return once a connection is done with on this side, so the client has let go of it."""
+        self._served.get(timeout=SOON)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(SOON)
+            assert not thread.is_alive()
+
+
+@contextmanager
+def served(*scripts: Script, reads: bool = True) -> Iterator[Server]:
+    server = Server(*scripts, reads=reads)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def provider(server: Server, limits: Limits = SHORT) -> Iterator[DashScope]:
+    with connection_pool() as pool:
+        yield DashScope(
+            f"http://127.0.0.1:{server.port}/api/v1",
+            lambda: KEY,
+            http=pool,
+            result_hosts=(f"127.0.0.1:{server.port}",),
+            sleep=lambda _: None,
+            jitter=lambda low, high: 0.0,
+            limits=limits,
+        )
+
+
+@contextmanager
+def soon() -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < SOON
+
+
+def drips_the_body(peer: Peer) -> None:
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{")
+    peer.drip(b" ")
+
+
+def stops_after_the_head(peer: Peer) -> None:
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{")
+    peer.until_gone()
+
+
+def says_nothing(peer: Peer) -> None:
+    peer.until_gone()
+
+
+def hangs_up(peer: Peer) -> None:
+    return
+
+
+def stops_half_way(peer: Peer) -> None:
+    peer.answer(CREATED[:20], length=len(CREATED))
+
+
+TIMEOUTS = pytest.mark.parametrize(
+    "script",
+    [drips_the_body, stops_after_the_head, says_nothing, hangs_up, stops_half_way],
+    ids=lambda s: s.__name__,
+)
+
+
+# --- calls that bill -------------------------------------------------------------------------------
+
+
+@TIMEOUTS
+@pytest.mark.parametrize("request_", [ASYNC, SYNC, STREAM], ids=["create", "generate", "stream"])
+def test_a_call_that_bills_ends_in_time_and_is_sent_once(script: Script, request_: Request) -> None:
+    with served(script) as server, provider(server) as client, soon():
+        with pytest.raises(OutcomeUnknown):
+            client.create(request_) if request_ is ASYNC else client.generate(request_)
+        server.await_served()
+        assert len(server.requests) == 1
+
+
+def test_an_answer_that_is_whole_is_taken_though_more_was_promised() -> None:
+    def never_ends(peer: Peer) -> None:
+        peer.answer(CREATED, length=100_000)
+        peer.drip(b" ")
+
+    with served(never_ends) as server, provider(server) as client, soon():
+        assert client.create(ASYNC) == ("t", None)
+
+
+@pytest.mark.parametrize(
+    ("script", "limits"),
+    [
+        (says_nothing, replace(SHORT, create=Limit(first_byte=0.4, total=60.0))),
+        (says_nothing, replace(SHORT, create=Limit(first_byte=60.0, total=0.6))),
+        (stops_after_the_head, replace(SHORT, create=Limit(first_byte=60.0, total=60.0))),
+        (drips_the_body, replace(SHORT, create=Limit(first_byte=60.0, total=0.6))),
+    ],
+    ids=["the first byte", "the total before it", "a pause", "the total after it"],
+)
+def test_each_limit_holds_by_itself(script: Script, limits: Limits) -> None:
+    with served(script) as server, provider(server, limits) as client, soon():  # noqa: SIM117
+        with pytest.raises(OutcomeUnknown):
+            client.create(ASYNC)
+
+
+def test_an_answer_in_pieces_is_whole() -> None:
+    def slowly(peer: Peer) -> None:
+        peer.answer(CREATED[:10], length=len(CREATED))
+        for byte in CREATED[10:]:
+            peer.send(bytes([byte]))
+
+    patient = replace(SHORT, create=Limit(4.0, 4.0), pause=4.0)
+    with served(slowly) as server, provider(server, patient) as client:
+        assert client.create(ASYNC) == ("t", None)
+
+
+def test_a_server_that_does_not_read_is_given_up() -> None:
+    large = replace(ASYNC, body={"image": "x" * 40_000_000})
+    released = threading.Event()
+
+    def never_reads(peer: Peer) -> None:
+        released.wait(SOON)
+
+    with served(never_reads, reads=False) as server, provider(server) as client:
+        with soon(), pytest.raises(OutcomeUnknown):
+            client.create(large)
+        released.set()
+
+
+def test_sending_is_limited_as_a_whole() -> None:
+    large = replace(ASYNC, body={"image": "x" * 40_000_000})
+    limits = replace(SHORT, write=0.5, create=Limit(first_byte=0.5, total=0.8))
+
+    given_up = threading.Event()
+
+    def reads_slowly(peer: Peer) -> None:
+        while not given_up.wait(0.02) and peer.read(16_384):
+            pass
+
+    with served(reads_slowly, reads=False) as server, provider(server, limits) as client:
+        with soon(), pytest.raises(OutcomeUnknown):
+            client.create(large)
+        given_up.set()
+
+
+def test_nothing_listens() -> None:
+    with served(hangs_up) as server:
+        pass
+    for call in (ASYNC, SYNC, STREAM):
+        with provider(server) as client, pytest.raises(TryLater) as caught:
+            client.create(call) if call is ASYNC else client.generate(call)
+        assert caught.value.code == NOT_REACHED
+
+
+def test_a_request_is_not_sent_if_connecting_took_too_long() -> None:
+    impatient = replace(SHORT, connect=0.000001)
+    with served(hangs_up) as server, provider(server, impatient) as client:
+        with pytest.raises(TryLater) as caught:
+            client.create(ASYNC)
+        assert caught.value.code == NOT_REACHED
+    assert all(head == b"" for head in server.requests)
+
+
+def test_a_connection_is_used_again_after_an_answer() -> None:
+    def twice(peer: Peer) -> None:
+        peer.answer(CREATED)
+        peer.next_request()
+        server.requests.append(peer.head)
+        peer.answer(CREATED)
+        peer.until_gone()
+
+    with served(twice) as server:
+        with provider(server) as client:
+            assert client.create(ASYNC) == ("t", None)
+            assert client.create(ASYNC) == ("t", None)
+        server.await_served()
+        assert len(server.requests) == 2
+
+
+def test_an_error_answer_that_comes_before_the_body_was_read_is_heard() -> None:
+    def refuses_at_once(peer: Peer) -> None:
+        body = b'{"code":"InvalidParameter","message":"too large"}'
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        peer.until_gone()
+
+    with served(refuses_at_once, reads=False) as server, provider(server) as client:
+        with pytest.raises(ProviderRefused) as caught:
+            client.create(ASYNC)
+        assert caught.value.code == "InvalidParameter"
+
+
+# --- streams ---------------------------------------------------------------------------------------
+
+
+def code_and_images(text: str) -> tuple[str | None, int]:
+    body = parse(text)
+    assert body is not None
+    answer = task_answer(body, synchronous=True)
+    return answer.failure.code if answer.failure else None, len(answer.images)
+
+
+def cut(peer: Peer) -> None:
+    peer.begin_stream()
+    peer.chunk(EVENT)
+    peer.send(b"1000\r\ndata:{")
+
+
+def silent_after_an_image(peer: Peer) -> None:
+    peer.begin_stream()
+    peer.chunk(EVENT)
+    peer.until_gone()
+
+
+def dripping_after_an_image(peer: Peer) -> None:
+    peer.begin_stream()
+    peer.chunk(EVENT)
+    peer.drip(b"2\r\n:\n\r\n")
+
+
+def dripping_inside_a_chunks_size(peer: Peer) -> None:
+    peer.begin_stream()
+    peer.chunk(EVENT)
+    peer.drip(b"0")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [cut, silent_after_an_image, dripping_after_an_image, dripping_inside_a_chunks_size],
+    ids=lambda s: s.__name__,
+)
+def test_a_stream_that_breaks_off_after_an_image_keeps_it_and_ends_in_time(script: Script) -> None:
+    with served(script) as server, provider(server) as client, soon():
+        assert code_and_images(client.generate(STREAM)) == ("StreamInterrupted", 1)
+        server.await_served()
+        assert len(server.requests) == 1
+
+
+def test_a_stream_may_pause_longer_than_any_other_answer() -> None:
+    paused = threading.Event()
+
+    def pauses(peer: Peer) -> None:
+        peer.begin_stream()
+        peer.chunk(EVENT)
+        paused.wait(SHORT.pause * 3)
+        peer.chunk(EVENT)
+        peer.send(b"0\r\n\r\n")
+
+    patient = replace(SHORT, generate=Limit(4.0, 4.0))
+    with served(pauses) as server, provider(server, patient) as client:
+        assert code_and_images(client.generate(STREAM)) == (None, 2)
+
+
+def test_a_stream_is_not_read_beyond_its_last_event() -> None:
+    last = EVENT.replace(b'{"message"', b'{"finish_reason":"stop","message"')
+
+    def stays(peer: Peer) -> None:
+        peer.begin_stream()
+        peer.chunk(EVENT[:40])
+        peer.chunk(EVENT[40:])
+        peer.chunk(last)
+        peer.until_gone()
+
+    patient = replace(SHORT, generate=Limit(60.0, 60.0))
+    with served(stays) as server, provider(server, patient) as client, soon():
+        assert code_and_images(client.generate(STREAM)) == (None, 2)
+
+
+# --- calls that bill nothing -----------------------------------------------------------------------
+
+
+@TIMEOUTS
+def test_a_query_ends_in_time(script: Script) -> None:
+    with served(script) as server, provider(server) as client, soon():
+        with pytest.raises(TryLater):
+            client.query("t")
+        assert 1 <= len(server.requests) <= 3
+
+
+def test_a_query_whose_first_connection_broke_is_answered_by_the_second() -> None:
+    with served(hangs_up, lambda peer: peer.answer(CREATED)) as server, provider(server) as client:
+        assert client.query("t").status == "PENDING"
+    assert len(server.requests) == 2
+
+
+@TIMEOUTS
+def test_an_upload_ends_in_time_and_is_not_repeated(script: Script) -> None:
+    def policy(peer: Peer) -> None:
+        fields = {
+            "policy": "p",
+            "signature": "s",
+            "upload_dir": "d",
+            "upload_host": f"http://127.0.0.1:{server.port}/oss",
+            "oss_access_key_id": "k",
+            "x_oss_object_acl": "private",
+            "x_oss_forbid_overwrite": "true",
+        }
+        body = json.dumps({"data": fields}).encode()
+        peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+        peer.send(body)
+
+    if script is drips_the_body or script is stops_after_the_head or script is stops_half_way:
+        expected = "ReadTimeout|RemoteProtocolError|ReadError"
+    else:
+        expected = "upload failed"
+    with served(policy, script) as server, provider(server) as client, soon():
+        with pytest.raises(TryLater, match=expected):
+            client.upload("m", "a.png", b"x" * 200_000, "image/png")
+        server.await_served()
+        server.await_served()
+        assert len(server.requests) == 2
+        assert KEY.encode() not in server.requests[1]
+
+
+@TIMEOUTS
+def test_a_download_ends_in_time(script: Script) -> None:
+    with (
+        served(script) as server,
+        provider(server) as client,
+        soon(),
+        pytest.raises(TryLater),
+        client.fetch(f"http://127.0.0.1:{server.port}/a.png") as chunks,
+    ):
+        for _ in chunks:
+            pass
+
+
+# --- secrets ---------------------------------------------------------------------------------------
+
+
+def test_nothing_secret_is_logged_even_at_the_lowest_level(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    scripts = [lambda peer: peer.answer(CREATED), lambda peer: peer.answer(b"png"), hangs_up]
+    with served(*scripts) as server:
+        with provider(server) as client:
+            client.create(ASYNC)
+        with (
+            provider(server) as client,
+            client.fetch(f"http://127.0.0.1:{server.port}/a?Signature=hidden") as chunks,
+        ):
+            assert b"".join(chunks) == b"png"
+        with provider(server) as client, pytest.raises(OutcomeUnknown):
+            client.generate(SYNC)
+    for secret in (KEY, "Signature", "hidden", "private words"):
+        assert secret not in caplog.text
+
+
+def test_the_trace_of_a_failed_call_holds_no_secret() -> None:
+    with served(hangs_up) as server, provider(server) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            client.create(ASYNC)
+        error: BaseException | None = caught.value
+        while error is not None:
+            assert KEY not in str(error)
+            assert "private" not in str(error)
+            error = error.__cause__ or error.__context__
