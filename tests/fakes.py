@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from typing import Any
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -38,8 +39,8 @@ from retouch.jobs import (
 from retouch.ports import Stored
 from retouch.provider.answers import TaskAnswer
 from retouch.provider.requests import Request
-from retouch.registry import Json
-from retouch.settings import Delivery, Price, Prices, Settings
+from retouch.registry import MODELS, Json
+from retouch.settings import Delivery, Endpoint, Price, Prices, Settings
 from retouch.steps.dispatch import dispatch
 from retouch.steps.finalize import finalize
 from retouch.steps.generate import generate
@@ -50,6 +51,7 @@ from retouch.steps.submit import submit
 WANX = "wanx2.1-imageedit"
 QWEN = "qwen-image-edit-plus"
 WAN = "wan2.7-image"
+WAN_26 = "wan2.6-image"
 START = 1_700_000_000.0
 RESULT_HOST = "https://dashscope-result-bj.oss-cn-beijing.aliyuncs.com"
 KEY_BYTES = 1024
@@ -415,6 +417,16 @@ class FakeOutbox:
         """See `retouch.ports.Outbox`."""
         return self.put(key, b"".join(chunks), content_type)
 
+    def read(self, key: str, version_id: str | None) -> bytes | None:
+        """See `retouch.ports.Outbox`."""
+        return next((w.data for w in self.objects.get(key, ()) if w.version_id == version_id), None)
+
+    def presign(self, key: str, version_id: str | None, content_type: str, seconds: int) -> str:
+        """See `retouch.ports.Outbox`."""
+        return (
+            f"https://outbox.example.com/{quote(key)}?versionId={version_id}&X-Amz-Signature=s3cr3t"
+        )
+
     def data(self, key: str) -> bytes:
         """The bytes that are there now."""
         return self.objects[key][-1].data
@@ -454,6 +466,7 @@ class Call:
 
     at: float
     request: Request
+    region: str = ""
 
     @property
     def prompt(self) -> str:
@@ -466,12 +479,25 @@ class Call:
         return str(messages[0]["content"][-1]["text"])
 
 
+@dataclass(frozen=True)
+class Upload:
+    """What was put into the provider's temporary storage."""
+
+    region: str
+    model: str
+    name: str
+    data: bytes
+    mime: str
+
+
 class FakeProvider:
     """A provider whose answers are scripted; without a script every task succeeds after a while."""
 
     def __init__(self, clock: FakeClock, effects: Effects):
         self._clock = clock
         self._effects = effects
+        self.region = ""
+        """The one that was asked for last."""
         self.calls: list[Call] = []
         """Every create and every synchronous call that reached the provider."""
         self.next_calls: deque[Exception | Lost] = deque()
@@ -491,10 +517,31 @@ class FakeProvider:
         """Chunks of results, by URL; an exception breaks the download there."""
         self.refused_urls: dict[str, Exception] = {}
         self.fetched: list[str] = []
+        self.uploads: list[Upload] = []
+        self.next_uploads: deque[Exception | float] = deque()
+        """An exception that an upload ends with, or the seconds that it takes."""
         self.during_call: deque[Callable[[], object]] = deque()
 
+    def __call__(self, region: str) -> FakeProvider:
+        """See `retouch.ports.App.provider`: the same one stands for every region."""
+        self.region = region
+        return self
+
+    def upload(self, model: str, name: str, data: bytes, mime: str) -> str:
+        """See `retouch.ports.Provider`."""
+        with self._effects.effect("upload"):
+            scripted = self.next_uploads.popleft() if self.next_uploads else 0.0
+            if isinstance(scripted, Exception):
+                raise scripted
+            self._clock.advance(scripted)
+            assert name not in {upload.name for upload in self.uploads}, (
+                "no name can be written twice"
+            )
+            self.uploads.append(Upload(self.region, model, name, data, mime))
+            return f"oss://temporary/{name}"
+
     def _arrive(self, request: Request) -> None:
-        self.calls.append(Call(self._clock.now(), request))
+        self.calls.append(Call(self._clock.now(), request, self.region))
         if self.during_call:
             self.during_call.popleft()()
         now = self._clock.now()
@@ -512,7 +559,7 @@ class FakeProvider:
 
     def _make(self, request: Request) -> FakeTask:
         now = self._clock.now()
-        call = Call(now, request)
+        call = Call(now, request, self.region)
         parameters: Any = request.body["parameters"]
         task = FakeTask(
             f"task-{len(self.tasks) + 1:04d}",
@@ -690,10 +737,10 @@ def settings(**changes: Any) -> Settings:
         "topic_arn": "arn:aws:sns:us-east-1:123456789012:topic",
         "event_bus": "retouch-test",
         "api_key_secret": "secret",
-        "provider_region": "beijing",
-        "provider_base_url": "https://dashscope.aliyuncs.com/api/v1",
+        "providers": {"beijing": Endpoint("https://dashscope.aliyuncs.com/api/v1")},
+        "models": MODELS,
         "result_hosts": (),
-        "input_delivery": Delivery.URL,
+        "input_delivery": Delivery.PRESIGNED,
         "window_margin": 1,
         "sync_window": 4,
         "prices": Prices(
@@ -724,7 +771,8 @@ class World:
 
     def lane_of(self, model: str) -> str:
         """The lane of a model in this stack."""
-        return lane_id(self.settings.provider_region, model)
+        region = next(r for r in self.settings.regions if MODELS[model].calls_in(r))
+        return lane_id(region, model)
 
     def drop(self, key: str, data: bytes) -> tuple[str, ...]:
         """Drop an object and deliver its event."""
@@ -741,8 +789,12 @@ class World:
         return job
 
     def dispatch(self, model: str = WANX, *, seconds: float = 900.0) -> int:
+        """Serve a kick of the lane that a model has here."""
+        return self.dispatch_lane(self.lane_of(model), seconds=seconds)
+
+    def dispatch_lane(self, lane: str, *, seconds: float = 900.0) -> int:
         """Serve a lane's kick."""
-        return dispatch(self, self.lane_of(model), self.clock.now() + seconds)
+        return dispatch(self, lane, self.clock.now() + seconds)
 
     def running_job(self, name: str = "shoes/red", model: str = WANX, **fields: Any) -> Job:
         """A job whose task is at the provider."""

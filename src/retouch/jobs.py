@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from retouch.registry import Json, Mode, Quota
 
 ADMITTED_LEASE_SECONDS: Final = 120.0
-"""A dispatch that has not recorded its task by then is dead (its function lives for 40 s)."""
+"""A dispatch that has not recorded its task by then is dead (its function lives for 45 s)."""
 RUNNING_LEASE_SECONDS: Final = 300.0
 SYNC_LEASE_SECONDS: Final = 480.0
 """Longer than `generate` can live (360 s) and its retry may be delayed."""
@@ -74,6 +74,29 @@ class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Way(StrEnum):
+    """How the provider gets an image (contract 6.1)."""
+
+    PUBLIC = "public-url"
+    PRESIGNED = "presigned-url"
+    DATA = "data-url"
+    UPLOAD = "upload"
+
+
+class Mended(_Stored):
+    """What is sent in place of an image that did not meet the model's rules; it lies in the outbox."""
+
+    key: str
+    version_id: str | None
+    sha256: str
+    size: int
+    mime: str
+    width: int
+    height: int
+    changes: tuple[str, ...]
+    """What was done to it, in order."""
+
+
 class Source(_Stored):
     """An image or mask of a job, as it was when the job was entered.
 
@@ -87,6 +110,12 @@ class Source(_Stored):
     mime: str | None = None
     width: int | None = None
     height: int | None = None
+    mended: Mended | None = None
+    way: Way | None = None
+    """How it was sent; None before that."""
+    uploaded: str | None = None
+    """Its `oss://` URL in the provider's temporary storage, which only the account can use."""
+    uploaded_at: float | None = None
 
     @property
     def is_url(self) -> bool:
@@ -151,6 +180,9 @@ class Job(_Stored):
     parameters: dict[str, Json] = {}
     images: tuple[Source, ...] = ()
     mask: Source | None = None
+    fit: bool = False
+    call: Mode | None = None
+    """How the provider is called; None for the model's own way."""
     labels: dict[str, str] = {}
     priority: int = 5
     problems: tuple[Finding, ...] = ()
@@ -175,6 +207,8 @@ class Job(_Stored):
     """Why the job had to go back to the backlog, the last time it did."""
     blocked: bool = False
     """Whether that needs somebody: the account is refused, or the provider is not reached."""
+    not_fetched: int = 0
+    """How often the provider could not download an image."""
     failure: Failure | None = None
     doubt: str | None = None
     """Set where money may have been spent without a result to show for it."""
@@ -185,6 +219,9 @@ class Job(_Stored):
     text: Output | None = None
     image_failures: tuple[Failure, ...] = ()
     rewritten_prompts: tuple[str, ...] = ()
+    original_prompts: tuple[str, ...] = ()
+    provider_times: dict[str, float] = {}
+    """When the provider says that the task was submitted, scheduled and ended; Unix seconds."""
     cost: Cost | None = None
     finished_at: float | None = None
 
@@ -301,6 +338,11 @@ class Pace:
 def lane_id(region: str, model: str) -> str:
     """The lane of a model in a region; also the kick's message group."""
     return f"{region}:{model}"
+
+
+def region_of(lane: str) -> str:
+    """The provider's region of a lane."""
+    return lane.partition(":")[0]
 
 
 def queue_key(priority: int, arrived: float, job_id: str) -> str:
@@ -433,11 +475,13 @@ def requeue(
     paused_by: Failure | None = None,
     refusal: Failure | None = None,
     blocked: bool = False,
+    not_fetched: bool = False,
 ) -> tuple[Job, Writes]:
     """Put a job back where it was in the backlog, after a refusal that made nothing.
 
     `throttled_from`, the lane's pace, slows it down, and takes its margin away if it was in use;
-    `paused_by` stops it for a while because the account is at fault.
+    `paused_by` stops it for a while because the account is at fault; `not_fetched` says that the
+    provider could not download an image.
     """
     queued = _touch(
         job,
@@ -447,6 +491,7 @@ def requeue(
         intent_at=None,
         refusal=refusal or paused_by or job.refusal,
         blocked=blocked or paused_by is not None,
+        not_fetched=job.not_fetched + not_fetched,
     )
     update: dict[str, object] = {}
     if job.intent_at is not None:

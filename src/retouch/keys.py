@@ -96,11 +96,16 @@ def _shortened(folder: str) -> str:
 
     What is cut off is stood for by a hash, so that different folders stay different.
     """
-    if len(result_key(folder, 99, ".webp").encode()) <= _MAX_KEY_BYTES:
+    longest = max(result_key(folder, 99, ".webp"), sent_key(folder, "image-9", ".webp"), key=_size)
+    if _size(longest) <= _MAX_KEY_BYTES:
         return folder
     digest = hashlib.sha256(folder.encode()).hexdigest()[:12]
     parent, slash, name = folder.rpartition("/")
     return f"{_cut(parent, 600)}{slash}{_cut(name, 150)}~{digest}"
+
+
+def _size(key: str) -> int:
+    return len(key.encode())
 
 
 def _cut(text: str, size: int) -> str:
@@ -110,6 +115,11 @@ def _cut(text: str, size: int) -> str:
 def result_key(folder: str, number: int, suffix: str) -> str:
     """The key of the `number`th image, counted from 1: `shoes/red/red-1.png`."""
     return f"{folder}/{folder.rpartition('/')[2]}-{number}{suffix}"
+
+
+def sent_key(folder: str, name: str, suffix: str) -> str:
+    """The key of an image that was mended before it was sent: `shoes/red/sent/image-1.png`."""
+    return f"{folder}/sent/{name}{suffix}"
 
 
 def text_key(folder: str) -> str:

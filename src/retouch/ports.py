@@ -138,21 +138,33 @@ class Outbox(Protocol):
         """Write an object from chunks in bounded memory; whole or not at all; its version id."""
         ...
 
+    def read(self, key: str, version_id: str | None) -> bytes | None:
+        """The bytes of a version, or None if it is gone. Only what was sent is ever read back."""
+        ...
+
+    def presign(self, key: str, version_id: str | None, content_type: str, seconds: int) -> str:
+        """As `Inbox.presign`."""
+        ...
+
 
 class Provider(Protocol):
-    """The provider's HTTP interface."""
+    """The provider's HTTP interface in one region."""
 
     def create(self, request: Request) -> tuple[str, str | None]:
         """Make an asynchronous task; its id and the request id. Bills.
 
         Raises:
             ProviderRefused, AccountRefused, TryLater: nothing was made.
+            InputNotFetched: likewise, because an image could not be downloaded.
             OutcomeUnknown: a task may have been made.
         """
         ...
 
     def generate(self, request: Request) -> str:
         """Make a synchronous call; the body of a successful answer, to be parsed by `answers`. Bills.
+
+        A streamed answer is merged into one. Where it broke off after an image, the body has a code
+        and a message on top.
 
         Raises:
             As `create`.
@@ -165,6 +177,17 @@ class Provider(Protocol):
         Raises:
             TryLater: the query failed, which says nothing about the task.
             AccountRefused: likewise, and an operator must act.
+        """
+        ...
+
+    def upload(self, model: str, name: str, data: bytes, mime: str) -> str:
+        """Put an image into the provider's temporary storage for one model; its `oss://` URL.
+
+        `name` must be unlike any before. Nothing is billed.
+
+        Raises:
+            ProviderRefused: it is too large.
+            AccountRefused, TryLater: as `create`.
         """
         ...
 
@@ -240,9 +263,12 @@ class App(Protocol):
         """The outbox bucket."""
         ...
 
-    @property
-    def provider(self) -> Provider:
-        """The provider."""
+    def provider(self, region: str) -> Provider:
+        """The provider in one of its regions.
+
+        Raises:
+            SettingsError: the stack has no key for that region.
+        """
         ...
 
     @property

@@ -11,7 +11,8 @@ import json
 from typing import Final
 
 from retouch import keys
-from retouch.jobs import Cost, Finding, Job, Output, Source, Status, iso
+from retouch.catalogue import Catalogue
+from retouch.jobs import Cost, Finding, Job, Output, Source, Status, iso, region_of
 from retouch.ports import App
 from retouch.registry import MODELS, Json
 from retouch.settings import Price
@@ -39,7 +40,7 @@ def _findings(findings: tuple[Finding, ...]) -> list[Json]:
 
 def _source(source: Source) -> dict[str, Json]:
     if source.is_url:
-        return {"url": source.key.split("?", 1)[0]}
+        return {"url": source.key.split("?", 1)[0], "sent_as": source.way}
     return {
         "key": source.key,
         "version_id": source.version_id,
@@ -48,6 +49,8 @@ def _source(source: Source) -> dict[str, Json]:
         "mime": source.mime,
         "width": source.width,
         "height": source.height,
+        "mended": None if source.mended is None else source.mended.model_dump(mode="json"),
+        "sent_as": source.way,
     }
 
 
@@ -55,9 +58,10 @@ def _output(output: Output) -> dict[str, Json]:
     return output.model_dump(mode="json")
 
 
-def record(job: Job) -> dict[str, Json]:
+def record(job: Job, models: Catalogue = MODELS) -> dict[str, Json]:
     """The contents of `job.json`: everything about a job but signed URLs and keys."""
-    model = MODELS.get(job.model or "")
+    model = models.get(job.model or "")
+    call = None if model is None else job.call or model.call
     return {
         "format": _FORMAT_VERSION,
         "job_id": job.job_id,
@@ -69,17 +73,20 @@ def record(job: Job) -> dict[str, Json]:
         "labels": dict(job.labels),
         "priority": job.priority,
         "lane": job.lane,
+        "region": None if job.lane is None else region_of(job.lane),
         "model": job.model,
         "request": None
-        if model is None or job.prompt is None
+        if model is None or call is None or job.prompt is None
         else {
-            "path": model.path,
+            "call": call,
+            "path": model.calls[call],
             "function": job.function,
             "prompt": job.prompt,
             "negative_prompt": job.negative_prompt,
             "parameters": dict(job.parameters),
         },
         "seed": job.parameters.get("seed"),
+        "fit": job.fit,
         "inputs": [_source(image) for image in job.images],
         "mask": None if job.mask is None else _source(job.mask),
         "times": {
@@ -90,12 +97,14 @@ def record(job: Job) -> dict[str, Json]:
             "ended": iso(job.ended_at),
             "finished": iso(job.finished_at),
             "updated": iso(job.updated_at),
+            "provider": {name: iso(moment) for name, moment in job.provider_times.items()},
         },
         "task_id": job.task_id,
         "request_ids": {"create": job.create_request_id, "result": job.result_request_id},
         "provider_status": job.provider_status,
         "outputs": [_output(output) for output in job.outputs],
         "text": None if job.text is None else _output(job.text),
+        "original_prompts": list(job.original_prompts),
         "rewritten_prompts": list(job.rewritten_prompts),
         "image_failures": [failure.model_dump(mode="json") for failure in job.image_failures],
         "refusal": None if job.refusal is None else job.refusal.model_dump(mode="json"),
@@ -176,7 +185,8 @@ def _write_record(app: App, job_id: str) -> None:
     """Write `job.json` from the latest state, again if the job has moved on meanwhile."""
     written = 0
     while (job := app.store.job(job_id)) is not None and job.version != written:
-        body = json.dumps(record(job), ensure_ascii=False, indent=2).encode("utf-8")
+        said = record(job, app.settings.models)
+        body = json.dumps(said, ensure_ascii=False, indent=2).encode("utf-8")
         app.outbox.put(keys.record_key(place_of(app, job)), body, "application/json; charset=utf-8")
         written = job.version
 

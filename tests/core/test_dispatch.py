@@ -201,7 +201,7 @@ def test_the_provider_gets_signed_urls_of_the_exact_versions() -> None:
 
 
 def test_an_inline_image_that_was_deleted_fails_that_job_alone_and_makes_no_task() -> None:
-    world = World(input_delivery=Delivery.INLINE)
+    world = World(input_delivery=Delivery.PUSH)
     gone, fine = world.enter("gone"), world.enter("fine", prompt="fine")
     world.inbox.purge("gone.png")
 

@@ -9,7 +9,7 @@ import pytest
 
 from retouch.errors import ProviderRefused, TryLater
 from retouch.jobs import Failure, Job, Status
-from retouch.provider.answers import TaskAnswer
+from retouch.provider.answers import RewrittenPrompt, TaskAnswer
 from retouch.settings import Prices
 from retouch.steps.finalize import finalize
 from retouch.steps.generate import generate
@@ -18,7 +18,9 @@ from retouch.steps.reconcile import reconcile
 from tests.fakes import (
     PHOTO,
     QWEN,
+    RESULT_HOST,
     WAN,
+    WAN_26,
     WANX,
     Crash,
     FakeProvider,
@@ -569,3 +571,91 @@ def test_a_result_keeps_its_number_where_one_before_it_cannot_be_fetched() -> No
     assert done.status is Status.PARTIAL
     assert [output.key for output in done.outputs] == ["shoes/red/red-2.png"]
     assert done.doubt is not None
+
+
+def test_an_answer_that_broke_off_leaves_its_images_and_a_doubt() -> None:
+    world = World()
+    job = world.admitted_sync_job(parameters={"n": 2})
+    body = {
+        "output": {"choices": [{"message": {"content": [{"image": f"{RESULT_HOST}/1.png"}]}}]},
+        "usage": {"image_count": 1},
+        "code": "StreamInterrupted",
+        "message": "the stream broke off",
+    }
+    world.provider.next_bodies.append(json.dumps(body))
+    generate(world, job.job_id, job.fence)
+
+    finalize(world, job.job_id, job.fence)
+
+    record = world.outbox.record("shoes/red")
+    assert record["status"] == "PARTIAL"
+    assert record["failure"]["code"] == "StreamInterrupted"
+    assert "broke off" in record["doubt"]
+    assert len(record["outputs"]) == 1
+    assert record["cost"]["images"] == 1
+
+
+def test_text_without_images_is_enough_where_images_are_only_the_most_that_may_come() -> None:
+    world = World()
+    world.clock.advance(0.01)
+    (job_id,) = world.drop(
+        "guide.json", sidecar_json(WAN_26, images=[], parameters={"enable_interleave": True})
+    )
+    world.dispatch(WAN_26)
+    job = world.store.the_job(job_id)
+    assert job.task_id is not None
+    world.provider.answers[job.task_id] = TaskAnswer(status="SUCCEEDED", texts=("Only words.",))
+    poll(world, job_id, job.fence)
+
+    finalize(world, job_id, job.fence)
+
+    record = world.outbox.record("guide")
+    assert record["status"] == "SUCCEEDED"
+    assert record["outputs"] == []
+    assert world.outbox.data("guide/guide.md") == b"Only words."
+
+
+def test_prompts_and_times_of_the_provider_are_on_record() -> None:
+    world = World()
+    job = world.running_job()
+    assert job.task_id is not None
+    prompts = (RewrittenPrompt("make the sky red", "Make the evening sky deep red"),)
+    world.provider.answers[job.task_id] = TaskAnswer(
+        status="SUCCEEDED",
+        images=(f"{RESULT_HOST}/1.png",),
+        prompts=prompts,
+        rewritten_prompts=("Make the evening sky deep red",),
+        submitted_at=1_700_000_000.5,
+        ended_at=1_700_000_010.0,
+        usage={"image_count": 1},
+    )
+    poll(world, job.job_id, job.fence)
+
+    finalize(world, job.job_id, job.fence)
+
+    record = world.outbox.record("shoes/red")
+    assert record["original_prompts"] == ["make the sky red"]
+    assert record["rewritten_prompts"] == ["Make the evening sky deep red"]
+    assert record["times"]["provider"] == {
+        "submitted": "2023-11-14T22:13:20.500Z",
+        "ended": "2023-11-14T22:13:30.000Z",
+    }
+
+
+def test_prompts_beyond_what_a_record_holds_are_left_out_and_the_job_still_ends() -> None:
+    world = World()
+    job = world.running_job()
+    assert job.task_id is not None
+    world.provider.answers[job.task_id] = TaskAnswer(
+        status="SUCCEEDED",
+        images=(f"{RESULT_HOST}/1.png",),
+        rewritten_prompts=("大" * 15_000,) * 24,
+        usage={"image_count": 1},
+    )
+    poll(world, job.job_id, job.fence)
+
+    finalize(world, job.job_id, job.fence)
+
+    record = world.outbox.record("shoes/red")
+    assert record["status"] == "SUCCEEDED"
+    assert len(record["rewritten_prompts"]) == 1

@@ -9,12 +9,13 @@ import pytest
 
 from retouch.errors import AccountRefused, Conflict, ProviderRefused, TryLater
 from retouch.jobs import Job, Status
+from retouch.provider.answers import task_answer
 from retouch.registry import MODELS
 from retouch.settings import Delivery
 from retouch.steps.finalize import finalize
 from retouch.steps.generate import ANSWER_KEPT_SECONDS, generate
 from retouch.steps.reconcile import reconcile
-from tests.fakes import QWEN, Crash, Lost, Moment, World
+from tests.fakes import QWEN, RESULT_HOST, Crash, Lost, Moment, World
 
 
 def now(world: World, job: Job) -> Job:
@@ -245,7 +246,7 @@ def test_a_call_whose_answer_was_lost_is_held_and_never_repeated(made: bool) -> 
 
 
 def test_an_input_that_is_gone_ends_the_job_without_a_call() -> None:
-    world = World(input_delivery=Delivery.INLINE)
+    world = World(input_delivery=Delivery.PUSH)
     job = world.admitted_sync_job()
     world.inbox.purge("shoes/red.png")
 
@@ -337,3 +338,29 @@ def test_a_conflict_that_does_not_end_is_raised_and_the_job_is_held_by_the_repet
 
     assert now(world, job).status is Status.UNRESOLVED
     assert len(world.provider.calls) == 1
+
+
+def test_an_answer_larger_than_the_table_takes_is_kept_as_far_as_it_is_read() -> None:
+    # What was paid for must not be lost because of what came with it.
+    world = World()
+    job = world.admitted_sync_job()
+    urls = [f"{RESULT_HOST}/{number}.png" for number in range(3)]
+    content = [{"text": "x" * 15_000} for _ in range(60)] + [{"image": url} for url in urls]
+    world.provider.next_bodies.append(
+        json.dumps(
+            {
+                "output": {"choices": [{"message": {"content": content}}]},
+                "usage": {"image_count": 3, "details": ["y" * 1000] * 500},
+                "request_id": "r-1",
+            }
+        )
+    )
+
+    generate(world, job.job_id, job.fence)
+
+    kept = world.store.answer(job.job_id)
+    assert kept is not None
+    answer = task_answer(json.loads(kept.body), synchronous=True)
+    assert list(answer.images) == urls
+    assert answer.billed_images == 3
+    assert answer.request_id == "r-1"

@@ -15,6 +15,7 @@ from retouch.jobs import (
     Slot,
     Status,
 )
+from retouch.settings import Endpoint
 from retouch.steps.finalize import finalize
 from retouch.steps.generate import generate
 from retouch.steps.poll import poll
@@ -281,7 +282,7 @@ def test_every_lane_with_a_backlog_is_kicked_and_no_other() -> None:
 
 
 def test_a_stack_in_another_region_looks_after_that_region_s_lanes() -> None:
-    world = World(provider_region="singapore")
+    world = World(providers={"singapore": Endpoint("https://dashscope-intl.aliyuncs.com/api/v1")})
     job = world.enter("b", WAN)
     world.kicks.sent.clear()
 

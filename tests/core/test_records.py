@@ -165,7 +165,9 @@ def test_a_url_s_query_is_not_on_record() -> None:
     url = "https://img.example.com/a.png?token=secret"
     job = world.enter("b", images=[url])
 
-    assert world.outbox.record("b")["inputs"] == [{"url": "https://img.example.com/a.png"}]
+    assert world.outbox.record("b")["inputs"] == [
+        {"url": "https://img.example.com/a.png", "sent_as": None}
+    ]
     assert world.store.the_job(job.job_id).images[0].key == url
 
 

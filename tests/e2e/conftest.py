@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from retouch.local.stack import Blueprint, Running, temporary
-from tests.e2e.support import User
+from tests.e2e.support import SNAPSHOT, User
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,7 +30,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def stack(home: Path) -> Iterator[Running]:
-    with temporary(Blueprint(name="e2e", time_scale=0.1)) as running:
+    blueprint = Blueprint(
+        name="e2e",
+        time_scale=0.1,
+        provider_regions=("beijing", "singapore"),
+        parameters={"Models": json.dumps({SNAPSHOT: {"like": "wan2.7-image"}})},
+        simulator_options=("--snapshot", f"{SNAPSHOT}=wan2.7-image"),
+    )
+    with temporary(blueprint) as running:
         yield running
 
 

@@ -18,6 +18,8 @@ from PIL import Image, ImageDraw
 from retouch.local.stack import Running
 
 T = TypeVar("T")
+SNAPSHOT = "wan2.7-image-2026-09-01"
+"""A dated snapshot that only the configuration of the tests' stack knows."""
 SETTLED = {"SUCCEEDED", "PARTIAL", "FAILED", "REJECTED", "CANCELED", "UNRESOLVED"}
 
 
@@ -107,18 +109,18 @@ class User:
         assert data is not None
         return Image.open(io.BytesIO(data))
 
-    def simulator(self, path: str) -> Any:
+    def simulator(self, path: str, region: str = "beijing") -> Any:
         """One of the simulator's own routes."""
-        origin = self.stack.provider_url.removesuffix("/api/v1")
+        origin = self.stack.provider_urls[region].removesuffix("/api/v1")
         answer = httpx.get(f"{origin}/_simulator/{path}", timeout=10)
         answer.raise_for_status()
         return answer.json()
 
-    def creates(self, word: str) -> list[dict[str, Any]]:
+    def creates(self, word: str, region: str = "beijing") -> list[dict[str, Any]]:
         """The billed calls that the simulator saw with that word in the prompt."""
         return [
             request
-            for request in self.simulator("requests")["requests"]
+            for request in self.simulator("requests", region)["requests"]
             if request["route"] in ("create", "sync") and word in json.dumps(request["body"])
         ]
 

@@ -48,6 +48,8 @@ def test_an_asynchronous_job_runs_from_drop_to_result(user: User) -> None:
             "mime": "image/jpeg",
             "width": 512,
             "height": 512,
+            "mended": None,
+            "sent_as": "data-url",
         }
     ]
     [output] = record["outputs"]

@@ -60,7 +60,7 @@ def listening_on(port: int) -> set[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's table of sockets")
 def test_everything_listens_on_loopback_only(stack: Running) -> None:
-    for url in (stack.endpoint_url, stack.provider_url):
+    for url in (stack.endpoint_url, stack.provider_urls["beijing"]):
         assert listening_on(urlsplit(url).port or 0) == {"0100007F"}
 
 
@@ -105,7 +105,7 @@ def test_up_prints_what_a_client_needs(stack: Running) -> None:
     assert told["state_machine_arn"] == stack.outputs["StateMachineArn"]
     assert told["topic_arn"] == stack.outputs["TopicArn"]
     assert told["events_bus"] == stack.outputs["EventBusName"]
-    assert told["provider_url"] == stack.provider_url
+    assert told["provider_urls"] == stack.provider_urls
     listed = subprocess.run(
         [sys.executable, "-c", "import boto3; print(boto3.client('s3').list_buckets()['Buckets'])"],
         env={"PATH": os.environ["PATH"], **told["environment"]},

@@ -22,7 +22,7 @@ from retouch.aws.messaging import AwsNotices, SqsKicks, StepFunctionsExecutions
 from retouch.aws.storage import S3Inbox, S3Outbox
 from retouch.aws.store import DynamoStore
 from retouch.local.packaging import load_template, project_root
-from retouch.provider.client import DashScope
+from retouch.provider.client import DashScope, connection_pool
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -117,10 +117,12 @@ class Stack:
             "RETOUCH_TOPIC_ARN": self.topic_arn,
             "RETOUCH_EVENT_BUS": self.bus,
             "RETOUCH_API_KEY_SECRET": self.secret,
-            "RETOUCH_PROVIDER_REGION": "beijing",
-            "RETOUCH_PROVIDER_BASE_URL": BASE_URL,
+            "RETOUCH_PROVIDER_REGIONS": "beijing",
+            "RETOUCH_PROVIDER_BASE_URLS": json.dumps({"beijing": BASE_URL}),
+            "RETOUCH_PROVIDER_WORKSPACES": "{}",
+            "RETOUCH_MODELS": "{}",
             "RETOUCH_RESULT_HOSTS": "",
-            "RETOUCH_INPUT_DELIVERY": "url",
+            "RETOUCH_INPUT_DELIVERY": "presigned",
             "RETOUCH_WINDOW_MARGIN": "1",
             "RETOUCH_SYNC_WINDOW": "4",
             "RETOUCH_PRICES": "{}",
@@ -258,7 +260,7 @@ def function(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Function:
 
 def provider_over(answer: Callable[[httpx.Request], httpx.Response]) -> DashScope:
     """The real client over a transport that answers in process."""
-    return DashScope(BASE_URL, lambda: KEY, transport=httpx.MockTransport(answer))
+    return DashScope(BASE_URL, lambda: KEY, http=connection_pool(httpx.MockTransport(answer)))
 
 
 @dataclass
@@ -269,7 +271,7 @@ class Context:
     memory_limit_in_mb: int = 512
     invoked_function_arn: str = f"arn:aws:lambda:{REGION}:123456789012:function:retouch"
     aws_request_id: str = "00000000-0000-4000-8000-000000000001"
-    milliseconds: int = 40_000
+    milliseconds: int = 45_000
 
     def get_remaining_time_in_millis(self) -> int:
         return self.milliseconds

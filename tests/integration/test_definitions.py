@@ -162,9 +162,12 @@ def test_a_function_gets_every_setting_that_the_code_reads_and_no_other(
     own = function(template, name).get("Environment", {}).get("Variables", {})
     given = {key: "1" for key in {**shared, **own} if key.startswith("RETOUCH_")}
     given |= {
-        "RETOUCH_PROVIDER_REGION": "beijing",
-        "RETOUCH_INPUT_DELIVERY": "url",
+        "RETOUCH_PROVIDER_REGIONS": "beijing",
+        "RETOUCH_INPUT_DELIVERY": "presigned",
         "RETOUCH_PRICES": "{}",
+        "RETOUCH_PROVIDER_BASE_URLS": "{}",
+        "RETOUCH_PROVIDER_WORKSPACES": "{}",
+        "RETOUCH_MODELS": "{}",
     }
     read: set[str] = set()
 

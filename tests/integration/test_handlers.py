@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -183,18 +182,15 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-def load(function: Function, wire: Wire) -> Iterator[Function]:
-    providers = []
+def load(function: Function, wire: Wire) -> Function:
+    provider = provider_over(wire)
 
     def with_provider(name: str) -> ModuleType:
         module = function(name)
-        module.runtime.provider = provider_over(wire)
-        providers.append(module.runtime.provider)
+        module.runtime.provider = lambda region: provider
         return module
 
-    yield with_provider
-    for provider in providers:
-        provider.close()
+    return with_provider
 
 
 def drop(stack: Stack, key: str, data: bytes) -> None:
@@ -555,8 +551,7 @@ def test_the_key_is_read_from_the_secret_and_an_empty_one_is_named(
     assert paused_by.code == "SettingsError"
     assert "secret is empty" in paused_by.message
     with pytest.raises(SettingsError, match="secret is empty"):
-        dispatch.runtime.provider.query("task-1")
-    dispatch.runtime.provider.close()
+        dispatch.runtime.provider("beijing").query("task-1")
 
 
 @pytest.mark.parametrize("how", ["empty", "gone"])
@@ -574,7 +569,6 @@ def test_a_key_that_cannot_be_had_leaves_the_job_out_of_doubt(
         secrets.delete_secret(SecretId=stack.secret, ForceDeleteWithoutRecovery=True)
     dispatch = function("dispatch")
     dispatch.handler(kicks_of(LANE), Context())
-    dispatch.runtime.provider.close()
 
     job_id = stack.received(stack.seen_url)[0]["detail"]["job_id"]
     job = store.job(job_id)

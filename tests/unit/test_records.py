@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from retouch.jobs import Cost, Failure, Finding, Job, Output, Source, Status
+from retouch.jobs import Cost, Failure, Finding, Job, Output, Source, Status, Way
 from retouch.ports import App
 from retouch.records import EVENT_SOURCE, EVENT_TYPE, announcement, cost_of, publish, record
-from retouch.registry import Json
+from retouch.registry import MODELS, Json
 from retouch.settings import Price
 
 from .helpers import utf8
@@ -48,7 +48,7 @@ DONE = Job(
         ),
         Source(key="https://img.example.com/a.jpg?X-Amz-Signature=s3cr3t&Expires=1"),
     ),
-    mask=Source(key="https://img.example.com/m.png?Signature=s3cr3t"),
+    mask=Source(key="https://img.example.com/m.png?Signature=s3cr3t", way=Way.PUBLIC),
     labels={"sku": "A-113"},
     priority=7,
     warnings=(Finding(field="images[0]", message="is small"),),
@@ -76,6 +76,7 @@ DONE = Job(
     ),
     image_failures=(Failure(code="InternalError.Timeout", message="too slow"),),
     rewritten_prompts=("A ceramic rabbit, holding …",),
+    provider_times={"ended": 1775124049.0},
     cost=Cost(images=1, price="0.14", amount="0.14", currency="CNY"),
 )
 
@@ -94,6 +95,7 @@ def test_a_record_holds_what_architecture_6_promises() -> None:
     assert made["sidecar"] == {"key": "shoes/red 红.jpg.json", "version_id": "v1"}
     assert made["model"] == "wanx2.1-imageedit"
     assert made["request"] == {
+        "call": "async",
         "path": "services/aigc/image2image/image-synthesis",
         "function": "description_edit_with_mask",
         "prompt": PROMPT,
@@ -111,6 +113,8 @@ def test_a_record_holds_what_architecture_6_promises() -> None:
         "mime": "image/jpeg",
         "width": 800,
         "height": 600,
+        "mended": None,
+        "sent_as": None,
     }
     assert made["outputs"] == [
         {
@@ -133,13 +137,14 @@ def test_times_are_said_in_utc() -> None:
     times: Any = record(DONE)["times"]
     assert times["created"].startswith("2026-04-02T10:00:00")
     assert times["finished"].startswith("2026-04-02T10:01:00")
+    assert times.pop("provider") == {"ended": "2026-04-02T10:00:49.000Z"}
     assert all(time.endswith(("Z", "+00:00")) for time in times.values())
 
 
 def test_urls_lose_their_query_in_a_record() -> None:
     made: Any = record(DONE)
-    assert made["inputs"][1] == {"url": "https://img.example.com/a.jpg"}
-    assert made["mask"] == {"url": "https://img.example.com/m.png"}
+    assert made["inputs"][1] == {"url": "https://img.example.com/a.jpg", "sent_as": None}
+    assert made["mask"] == {"url": "https://img.example.com/m.png", "sent_as": "public-url"}
     text = utf8(made).decode()
     assert all(secret not in text for secret in SECRETS)
 
@@ -314,7 +319,9 @@ class World:
         self.outbox = Outbox()
         self.notices = Notices()
         self.clock = Clock()
-        self.settings = SimpleNamespace(stack="retouch", inbox="the-inbox", outbox="the-outbox")
+        self.settings = SimpleNamespace(
+            stack="retouch", inbox="the-inbox", outbox="the-outbox", models=MODELS
+        )
 
     def publish(self, job: Job) -> None:
         publish(cast("App", self), job)

@@ -5,8 +5,10 @@ The only place where adapters are chosen. Importing this module calls nothing.
 
 from __future__ import annotations
 
+import json
 import time
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
@@ -18,10 +20,12 @@ from retouch.aws.messaging import AwsNotices, SqsKicks, StepFunctionsExecutions
 from retouch.aws.storage import S3Inbox, S3Outbox
 from retouch.aws.store import DynamoStore
 from retouch.errors import SettingsError
-from retouch.provider.client import DashScope
+from retouch.provider.client import DashScope, connection_pool
+from retouch.registry import REGIONS
 from retouch.settings import Settings
 
 if TYPE_CHECKING:
+    import httpx
     from mypy_boto3_s3 import S3Client
 
 KEY_CACHE_SECONDS: Final = 60
@@ -107,21 +111,81 @@ class Runtime:
         )
 
     @cached_property
-    def provider(self) -> DashScope:
-        """The provider, with the key from the stack's secret."""
-        return DashScope(
-            self.settings.provider_base_url,
-            self._api_key,
-            result_hosts=self.settings.result_hosts,
-        )
+    def _pool(self) -> httpx.Client:
+        """The one pool of connections to the provider, in whatever region."""
+        return connection_pool()
 
-    def _api_key(self) -> str:
+    @cached_property
+    def _providers(self) -> dict[str, DashScope]:
+        settings = self.settings
+        return {
+            region: DashScope(
+                endpoint.base_url,
+                partial(self._api_key, region),
+                http=self._pool,
+                workspace=endpoint.workspace,
+                result_hosts=(*REGIONS[region].result_hosts, *settings.result_hosts),
+            )
+            for region, endpoint in settings.providers.items()
+        }
+
+    def provider(self, region: str) -> DashScope:
+        """The provider in a region, with its key from the stack's secret.
+
+        Raises:
+            SettingsError: the stack has no key for that region.
+        """
+        try:
+            return self._providers[region]
+        except KeyError:
+            raise SettingsError(
+                f"RETOUCH_PROVIDER_REGIONS no longer has {region}, which jobs still name"
+            ) from None
+
+    def _api_key(self, region: str) -> str:
         name = self.settings.api_key_secret
         try:
             secret: Any = parameters.get_secret(name, max_age=KEY_CACHE_SECONDS)
         except parameters.GetParameterError as error:
             raise SettingsError(f"the API key's secret cannot be read: {error}") from error
-        key = str(secret).strip()
-        if not key:
-            raise SettingsError("the API key's secret is empty; put the provider's key into it")
-        return key
+        return api_key(str(secret), region, self.settings.regions)
+
+
+def api_key(secret: str, region: str, regions: Sequence[str]) -> str:
+    """The key of a region: the secret is one key, or JSON that holds one for each region.
+
+    Raises:
+        SettingsError: it holds none for that region; the message never repeats the secret.
+    """
+    text = secret.strip()
+    if not text:
+        raise SettingsError("the API key's secret is empty; put the provider's key into it")
+    key = _key_in(text, region, regions)
+    if key.startswith("sk-sp-"):
+        raise SettingsError(
+            "the API key begins with sk-sp-, so it belongs to a subscription plan, whose keys do not "
+            "work for image editing; put a key of Model Studio itself into the secret"
+        )
+    return key
+
+
+def _key_in(text: str, region: str, regions: Sequence[str]) -> str:
+    if not text.startswith("{"):
+        if len(regions) > 1:
+            example = ", ".join(f'"{name}": "sk-…"' for name in regions)
+            raise SettingsError(
+                f"the API key's secret holds one key, but the stack works in {', '.join(regions)}; "
+                f"put a key for each into it: {{{example}}}"
+            )
+        return text
+    try:
+        keys: object = json.loads(text)
+    except ValueError:
+        keys = None
+    key = keys.get(region) if isinstance(keys, dict) else None
+    if not isinstance(key, str) or not key.strip():
+        raise SettingsError(
+            f"the API key's secret has no key for {region}; it must hold "
+            f'{{"{region}": "sk-…"}}, beside those of other regions'
+        )
+    return key.strip()

@@ -27,6 +27,30 @@ def _is_gone(error: ClientError) -> bool:
     return error.response["Error"]["Code"] in _GONE
 
 
+def _read(client: S3Client, bucket: str, key: str, version_id: str | None) -> bytes | None:
+    try:
+        answer = (
+            client.get_object(Bucket=bucket, Key=key)
+            if version_id is None
+            else client.get_object(Bucket=bucket, Key=key, VersionId=version_id)
+        )
+        with answer["Body"] as body:
+            return body.read()
+    except ClientError as error:
+        if _is_gone(error):
+            return None
+        raise
+
+
+def _presign(
+    client: S3Client, bucket: str, key: str, version_id: str | None, content_type: str, seconds: int
+) -> str:
+    wanted = {"Bucket": bucket, "Key": key, "ResponseContentType": content_type}
+    if version_id is not None:
+        wanted["VersionId"] = version_id
+    return client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds)
+
+
 class S3Inbox:
     """`retouch.ports.Inbox` on one bucket."""
 
@@ -46,14 +70,7 @@ class S3Inbox:
 
     def read(self, key: str, version_id: str) -> bytes | None:
         """See `retouch.ports.Inbox.read`."""
-        try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=key, VersionId=version_id)
-            with answer["Body"] as body:
-                return body.read()
-        except ClientError as error:
-            if _is_gone(error):
-                return None
-            raise
+        return _read(self._client, self._bucket, key, version_id)
 
     def keys(self, prefix: str) -> Sequence[str]:
         """See `retouch.ports.Inbox.keys`."""
@@ -64,16 +81,7 @@ class S3Inbox:
 
     def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:
         """See `retouch.ports.Inbox.presign`."""
-        return self._client.generate_presigned_url(
-            "get_object",
-            Params={
-                "Bucket": self._bucket,
-                "Key": key,
-                "VersionId": version_id,
-                "ResponseContentType": content_type,
-            },
-            ExpiresIn=seconds,
-        )
+        return _presign(self._client, self._bucket, key, version_id, content_type, seconds)
 
 
 class _Reader(io.RawIOBase):
@@ -111,6 +119,14 @@ class S3Outbox:
             Bucket=self._bucket, Key=key, Body=data, ContentType=content_type
         )
         return answer.get("VersionId")
+
+    def read(self, key: str, version_id: str | None) -> bytes | None:
+        """See `retouch.ports.Outbox.read`."""
+        return _read(self._client, self._bucket, key, version_id)
+
+    def presign(self, key: str, version_id: str | None, content_type: str, seconds: int) -> str:
+        """See `retouch.ports.Outbox.presign`."""
+        return _presign(self._client, self._bucket, key, version_id, content_type, seconds)
 
     def put_stream(self, key: str, chunks: Iterator[bytes], content_type: str) -> str | None:
         """See `retouch.ports.Outbox.put_stream`: parts of 8 MiB, aborted as a whole on any error."""

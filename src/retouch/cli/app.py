@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -14,15 +15,16 @@ import typer.exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retouch import __version__, keys, sidecar
+from retouch.catalogue import Catalogue, catalogue
 from retouch.cli import output
 from retouch.cli.connection import Connection, NotReachable, Where, connect
 from retouch.cli.demo import demo as run_demo
 from retouch.cli.folder import Found, Verdict, check, collect
 from retouch.cli.following import follow
-from retouch.errors import RetouchError
+from retouch.errors import RetouchError, SettingsError
 from retouch.jobs import Job, Status
 from retouch.local import stack as local
-from retouch.registry import REGIONS
+from retouch.registry import MODELS, REGIONS
 from retouch.steps.submit import job_id_of
 
 DONE: Final = 0
@@ -45,6 +47,10 @@ _Stack = Annotated[
 ]
 _Profile = Annotated[str | None, typer.Option("--profile", help="AWS profile, for a stack on AWS.")]
 _Region = Annotated[str | None, typer.Option("--region", help="AWS region, for a stack on AWS.")]
+_Models = Annotated[
+    Path | None,
+    typer.Option("--models", help="JSON as of the template's parameter Models.", metavar="FILE"),
+]
 _Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders.")]
 
 
@@ -95,6 +101,30 @@ def _provider(value: str) -> str:
     return value.rstrip("/")
 
 
+def _regions(names: list[str]) -> tuple[str, ...]:
+    regions = tuple(dict.fromkeys(part for name in names for part in name.split(",")))
+    for region in regions:
+        if region not in REGIONS:
+            raise typer.BadParameter(
+                f'"{region}" is not allowed; {", ".join(REGIONS)} are',
+                param_hint="--provider-region",
+            )
+    return regions
+
+
+def _parameters(given: list[str]) -> dict[str, str]:
+    parameters: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isalnum():
+            raise typer.BadParameter(
+                f'"{text}" is not allowed; NAME=VALUE is, as WindowMargin=0',
+                param_hint="--parameter",
+            )
+        parameters[name] = value
+    return parameters
+
+
 @app.command()
 def up(
     port: Annotated[
@@ -109,8 +139,21 @@ def up(
         ),
     ] = None,
     provider_region: Annotated[
-        str, typer.Option("--provider-region", help=f"The key's region: {' or '.join(REGIONS)}.")
-    ] = REGIONS[0],
+        list[str] | None,
+        typer.Option(
+            "--provider-region",
+            help=f"A region that there is a key for: {', '.join(REGIONS)}. Default: beijing. "
+            "May be repeated, the preferred one first.",
+        ),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter",
+            help="A parameter of the template; may be repeated.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
     time_scale: Annotated[
         float,
         typer.Option("--time-scale", min=0.01, max=1.0, help="Shortens simulated durations."),
@@ -120,11 +163,8 @@ def up(
 ) -> None:
     """Start a local stack in the background."""
     name = _stack_name(stack)
-    if provider_region not in REGIONS:
-        raise typer.BadParameter(
-            f'"{provider_region}" is not allowed; {" or ".join(REGIONS)} is',
-            param_hint="--provider-region",
-        )
+    regions = _regions(provider_region or ["beijing"])
+    parameters = _parameters(parameter or [])
     chosen = _provider(provider) if provider is not None else None
     running = local.find(name)
     if running is not None and chosen not in (None, running.provider):
@@ -138,7 +178,8 @@ def up(
             name=name,
             port=port,
             provider=chosen or "simulated",
-            provider_region=provider_region,
+            provider_regions=regions,
+            parameters=parameters,
             time_scale=time_scale if chosen in (None, "simulated") else 1.0,
         )
         running = local.start(blueprint, say=lambda step: output.err.print(f"[dim]{step} …[/dim]"))
@@ -154,6 +195,8 @@ def up(
     for label, value in _described(running).items():
         if isinstance(value, str):
             output.out.print(f"  {label:18} {value}", markup=False)
+    for at, url in running.provider_urls.items():
+        output.out.print(f"  {f'provider {at}':18} {url}", markup=False)
     output.out.print("\nTo use it with any AWS tool:", markup=False)
     for variable, value in running.environment().items():
         output.out.print(f"  export {variable}={value}", markup=False)
@@ -171,7 +214,7 @@ def _described(stack: local.Running) -> dict[str, Any]:
         "topic_arn": stack.outputs["TopicArn"],
         "events_bus": stack.outputs["EventBusName"],
         "provider": stack.provider,
-        "provider_url": stack.provider_url,
+        "provider_urls": stack.provider_urls,
         "logs": stack.folder,
         "environment": stack.environment(),
     }
@@ -209,7 +252,9 @@ def drop(
             param_hint="--to",
         )
     connection = connect(Where(stack, profile, region))
-    judged = _judged(paths, missing_is_wrong=False)
+    judged = _judged(
+        paths, missing_is_wrong=False, models=connection.models, regions=connection.regions
+    )
     verdicts = [verdict for _, verdict in judged]
     wrong = any(verdict.problems for verdict in verdicts)
     output.verdicts(verdicts, quiet_when_fine=True)
@@ -249,13 +294,20 @@ def drop(
         raise typer.Exit(FAILED)
 
 
-def _judged(paths: list[Path], *, missing_is_wrong: bool) -> list[tuple[Found | None, Verdict]]:
+def _judged(
+    paths: list[Path],
+    *,
+    missing_is_wrong: bool,
+    models: Catalogue = MODELS,
+    regions: Sequence[str] | None = None,
+) -> list[tuple[Found | None, Verdict]]:
     judged: list[tuple[Found | None, Verdict]] = []
     for item in collect(paths):
         if isinstance(item, Verdict):
             judged.append((None, item))
         else:
-            judged.append((item, check(item, missing_is_wrong=missing_is_wrong)))
+            verdict = check(item, missing_is_wrong=missing_is_wrong, models=models, regions=regions)
+            judged.append((item, verdict))
     return judged
 
 
@@ -366,9 +418,10 @@ def _lines(record: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 @app.command()
-def validate(paths: _Paths, as_json: _Json = False) -> None:
+def validate(paths: _Paths, models: _Models = None, as_json: _Json = False) -> None:
     """Check sidecars and their images without a stack; a folder stands for the inbox root."""
-    verdicts = [verdict for _, verdict in _judged(paths, missing_is_wrong=True)]
+    judged = _judged(paths, missing_is_wrong=True, models=_configured(models))
+    verdicts = [verdict for _, verdict in judged]
     if as_json:
         output.document({"files": output.verdict_document(verdicts)})
     else:
@@ -378,9 +431,19 @@ def validate(paths: _Paths, as_json: _Json = False) -> None:
 
 
 @app.command()
-def schema(as_json: _Json = True) -> None:
+def schema(models: _Models = None, as_json: _Json = True) -> None:
     """Print the JSON Schema of a sidecar."""
-    output.document(sidecar.schema())
+    output.document(sidecar.schema(_configured(models)))
+
+
+def _configured(path: Path | None) -> Catalogue:
+    """The models, with what a file says of them as the template's parameter `Models` would."""
+    if path is None:
+        return MODELS
+    try:
+        return catalogue(path.read_text("utf-8"), source=str(path))
+    except (UnicodeDecodeError, SettingsError) as error:
+        raise typer.BadParameter(str(error), param_hint="--models") from error
 
 
 def _stop(number: int, _: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from retouch import records
 from retouch.aws.store import DynamoStore
+from retouch.catalogue import catalogue
 from retouch.errors import OperatorError
 from retouch.jobs import Job, Status
 from retouch.local import stack as local
@@ -25,6 +26,11 @@ _CONFIG: Final = Config(
     read_timeout=30,
     retries={"mode": "standard", "total_max_attempts": 4},
     s3={"addressing_style": "path"},
+)
+
+
+_NEEDED: Final = frozenset(
+    {"InboxBucket", "OutboxBucket", "TableName", "Models", "ProviderRegions"}
 )
 
 
@@ -55,6 +61,8 @@ class Connection:
         self.name = name
         self.inbox = outputs["InboxBucket"]
         self.outbox = outputs["OutboxBucket"]
+        self.models = catalogue(outputs["Models"], source="the stack's parameter Models")
+        self.regions = tuple(outputs["ProviderRegions"].split(","))
         self._session = session
         self._endpoint_url = endpoint_url
         self.s3: S3Client = self.client("s3")
@@ -102,7 +110,7 @@ class Connection:
 
     def record(self, job: Job) -> dict[str, Any]:
         """What the job's `job.json` says."""
-        return records.record(job)
+        return records.record(job, self.models)
 
 
 def connect(where: Where) -> Connection:
@@ -131,7 +139,7 @@ def connect(where: Where) -> Connection:
             f'no local stack "{where.stack}" is running, and AWS says: {error}'
         ) from error
     outputs = {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", [])}
-    if missing := {"InboxBucket", "OutboxBucket", "TableName"} - outputs.keys():
+    if missing := _NEEDED - outputs.keys():
         raise NotReachable(
             f'the stack "{where.stack}" on AWS is not a retouch stack: it has no output '
             f"{', '.join(sorted(missing))}"

@@ -33,7 +33,9 @@ def demo(target: Path, *, as_json: bool) -> int:
     # A folder of its own, so that a stack somebody works with is never in the way.
     with tempfile.TemporaryDirectory(prefix="retouch-demo-") as folder:
         os.environ["RETOUCH_HOME"] = folder
-        blueprint = Blueprint(name="demo", time_scale=_TIME_SCALE)
+        blueprint = Blueprint(
+            name="demo", provider_regions=("beijing", "singapore"), time_scale=_TIME_SCALE
+        )
         with temporary(blueprint, say=lambda step: err.print(f"[dim]{step} …[/dim]")) as stack:
             connection = Connection(
                 stack.session(), stack.outputs, name=stack.name, endpoint_url=stack.endpoint_url

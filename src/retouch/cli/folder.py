@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retouch import imaging, keys
+from retouch.catalogue import Catalogue
 from retouch.imaging import UnreadableImage
 from retouch.ports import Stored
+from retouch.registry import MODELS
 from retouch.resolving import Plan, look_for, plan
-from retouch.settings import Delivery
 from retouch.sidecar import Problem
 
 _LOCAL = "local"
@@ -100,11 +101,17 @@ def _readable(found: Found) -> Iterator[Found | Verdict]:
         yield Verdict(str(found.path), [Problem("", said)])
 
 
-def check(found: Found, *, missing_is_wrong: bool, region: str | None = None) -> Verdict:
+def check(
+    found: Found,
+    *,
+    missing_is_wrong: bool,
+    models: Catalogue = MODELS,
+    regions: Sequence[str] | None = None,
+) -> Verdict:
     """What is wrong with a file: a sidecar with its images, or an image."""
     verdict = Verdict(str(found.path))
     if keys.classify(found.key) is keys.Kind.SIDECAR:
-        _check_sidecar(found, verdict, missing_is_wrong, region)
+        _check_sidecar(found, verdict, missing_is_wrong, models, regions)
         return verdict
     try:
         facts = imaging.look(found.path.read_bytes())
@@ -115,25 +122,32 @@ def check(found: Found, *, missing_is_wrong: bool, region: str | None = None) ->
 
 
 def _check_sidecar(
-    found: Found, verdict: Verdict, missing_is_wrong: bool, region: str | None
+    found: Found,
+    verdict: Verdict,
+    missing_is_wrong: bool,
+    models: Catalogue,
+    regions: Sequence[str] | None,
 ) -> None:
     inbox = FolderInbox(found.root)
     dropped = inbox.head(found.key)
     if dropped is None:
         verdict.problems.append(Problem("", "there is no such file"))
         return
-    planned = plan(inbox, dropped, region)
+    planned = plan(inbox, dropped, models, regions)
     if not isinstance(planned, Plan):
         verdict.problems += planned if isinstance(planned, list) else [planned.problem]
         return
     order = planned.order
     verdict.warnings += order.warnings
-    resolved = look_for(inbox, found.key, planned, Delivery.URL)
+    resolved = look_for(inbox, found.key, planned, keys.outbox_folder(found.key))
     verdict.problems += resolved.problems
     verdict.warnings += resolved.warnings
     for key in resolved.missing:
         said = Problem("images", f'"{key}" is not there; looked below {found.root}')
         (verdict.problems if missing_is_wrong else verdict.warnings).append(said)
     function = f" {order.function}" if order.function else ""
-    count = order.parameters.get("n")
+    count = order.parameters.get("max_images", order.parameters.get("n"))
     verdict.says = f"{order.model}{function}, {len(planned.names)} in, {count} out"
+    for source in (*resolved.images, resolved.mask):
+        if source is not None and source.mended is not None:
+            verdict.says += f"; {source.key}: {', '.join(source.mended.changes)}"

@@ -30,6 +30,7 @@ from botocore.config import Config
 
 from retouch.errors import OperatorError
 from retouch.local.packaging import package, project_root
+from retouch.registry import REGIONS
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
@@ -67,7 +68,7 @@ class Blueprint:
     name: str = DEFAULT_NAME
     port: int | None = None
     provider: str = "simulated"
-    provider_region: str = "beijing"
+    provider_regions: tuple[str, ...] = ("beijing",)
     time_scale: float = 1.0
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Template parameters on top."""
@@ -81,11 +82,12 @@ class Running:
     name: str
     folder: str
     engine_pid: int
-    simulator_pid: int | None
+    simulator_pids: list[int]
     endpoint_url: str
     region: str
     provider: str
-    provider_url: str
+    provider_urls: dict[str, str]
+    """The provider's base URL in each of its regions, the preferred one first."""
     outputs: dict[str, str]
 
     def environment(self) -> dict[str, str]:
@@ -181,21 +183,24 @@ def _start(
     blueprint: Blueprint, folder: Path, say: Callable[[str], None], until_we_end: bool
 ) -> Running:
     root = project_root()
-    key = _api_key(blueprint)
+    keys = _api_keys(blueprint)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "tmp").mkdir(parents=True)
     processes: list[subprocess.Popen[bytes]] = []
     try:
         say("starting the embedded engine")
         engine, endpoint = _start_engine(blueprint, folder, until_we_end, processes)
-        provider_url = blueprint.provider
+        base_urls: dict[str, str] = {}  # none where the regions' own are meant
         if blueprint.provider == "simulated":
             say("starting the provider simulator")
-            provider_url = _start_simulator(blueprint, folder, engine.pid, processes)
-        elif blueprint.provider == "dashscope":
-            provider_url = ""  # the template knows the regions' own
+            for region in blueprint.provider_regions:
+                base_urls[region] = _start_simulator(
+                    blueprint, region, keys[region], folder, engine.pid, processes
+                )
+        elif blueprint.provider != "dashscope":
+            base_urls[blueprint.provider_regions[0]] = blueprint.provider
         say("deploying template.yaml")
-        outputs = _deploy(blueprint, root, endpoint, provider_url, key)
+        outputs = _deploy(blueprint, root, endpoint, base_urls, keys)
     except BaseException:
         for process in reversed(processes):
             _end(process.pid)
@@ -205,11 +210,14 @@ def _start(
         name=blueprint.name,
         folder=str(folder),
         engine_pid=engine.pid,
-        simulator_pid=processes[1].pid if len(processes) > 1 else None,
+        simulator_pids=[process.pid for process in processes[1:]],
         endpoint_url=endpoint,
         region=REGION,
         provider=blueprint.provider,
-        provider_url=outputs["ProviderUrl"],
+        provider_urls={
+            region: base_urls.get(region) or REGIONS[region].base_url or "as configured"
+            for region in blueprint.provider_regions
+        },
         outputs=outputs,
     )
     _write(folder / "stack.json", json.dumps(asdict(stack), indent=2))
@@ -229,25 +237,39 @@ def stop(name: str) -> bool:
             raise StackError(f'the stack "{name}" is just being started')
         _end(int(written))
     else:
-        for pid in (stack.engine_pid, stack.simulator_pid):
-            if pid is not None:
-                _end(pid)
+        for pid in (stack.engine_pid, *stack.simulator_pids):
+            _end(pid)
     _await(lambda: True if not _locked(folder / "lock") else None, STOP_SECONDS, "the engine's end")
     shutil.rmtree(folder, ignore_errors=True)
     return True
 
 
-def _api_key(blueprint: Blueprint) -> str:
-    """The key for the stack's secret. A simulator takes any."""
-    key = os.environ.get("DASHSCOPE_API_KEY", "").strip()
+def _api_keys(blueprint: Blueprint) -> dict[str, str]:
+    """The key of each region, for the stack's secret.
+
+    A simulated region gets a key of its own, which the others refuse, as it is at the provider.
+    """
+    regions = blueprint.provider_regions
     if blueprint.provider == "simulated":
-        return "sk-simulated"
-    if blueprint.provider == "dashscope" and not key:
-        raise StackOptionError(
-            "DASHSCOPE_API_KEY is not set; export the provider's API key, or use "
-            "--provider simulated"
-        )
-    return key or "sk-local"
+        return {region: f"sk-simulated-{region}" for region in regions}
+    if blueprint.provider != "dashscope":
+        if len(regions) > 1:
+            raise StackOptionError(
+                "a provider given by its URL serves one region; name one with --provider-region"
+            )
+        return {regions[0]: os.environ.get("DASHSCOPE_API_KEY", "").strip() or "sk-local"}
+    return {region: _environment_key(region, alone=len(regions) == 1) for region in regions}
+
+
+def _environment_key(region: str, *, alone: bool) -> str:
+    names = [f"DASHSCOPE_API_KEY_{region.upper()}", *(["DASHSCOPE_API_KEY"] if alone else [])]
+    for name in names:
+        if key := os.environ.get(name, "").strip():
+            return key
+    raise StackOptionError(
+        f"{names[-1]} is not set; export the provider's API key for {region}, or use "
+        "--provider simulated"
+    )
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -300,17 +322,20 @@ def _start_engine(
 
 def _start_simulator(
     blueprint: Blueprint,
+    region: str,
+    key: str,
     folder: Path,
     parent: int,
     processes: list[subprocess.Popen[bytes]],
 ) -> str:
     arguments = [
         sys.executable, "-m", "retouch.simulator", "--port", "0",
+        "--region", region, "--account", f"{key}=simulated",
         "--time-scale", str(blueprint.time_scale), "--parent-pid", str(parent),
         *blueprint.simulator_options,
     ]  # fmt: skip
-    said = folder / "simulator.out"
-    log = folder / "simulator.log"
+    said = folder / f"simulator-{region}.out"
+    log = folder / f"simulator-{region}.log"
     with said.open("wb") as out:
         process = _spawn(arguments, _environment(folder), log, out)
     processes.append(process)
@@ -339,7 +364,11 @@ def _spawn(
 
 
 def _deploy(
-    blueprint: Blueprint, root: Path, endpoint: str, provider_url: str, key: str
+    blueprint: Blueprint,
+    root: Path,
+    endpoint: str,
+    base_urls: Mapping[str, str],
+    keys: Mapping[str, str],
 ) -> dict[str, str]:
     session = boto3.Session(
         region_name=REGION, aws_access_key_id=ACCOUNT, aws_secret_access_key=_SECRET
@@ -357,10 +386,9 @@ def _deploy(
         return f"s3://{_ARTIFACTS}/{name}"
 
     given = {
-        "ProviderRegion": blueprint.provider_region,
-        "ProviderBaseUrl": provider_url,
-        "InputDelivery": "inline",
-        **({} if blueprint.provider == "dashscope" else {"ResultHosts": _host(provider_url)}),
+        "ProviderRegions": ",".join(blueprint.provider_regions),
+        "InputDelivery": "push",
+        **(_of_base_urls(base_urls) if base_urls else {}),
         **blueprint.parameters,
     }
     parameters: list[ParameterTypeDef] = [
@@ -385,12 +413,19 @@ def _deploy(
         raise StackError(f"the template was not deployed: {status}: {reason}")
 
     outputs = _await(settled, START_SECONDS, "the deployment")
-    client("secretsmanager").put_secret_value(SecretId=outputs["ApiKeySecretArn"], SecretString=key)
+    secret = next(iter(keys.values())) if len(keys) == 1 else json.dumps(keys)
+    client("secretsmanager").put_secret_value(
+        SecretId=outputs["ApiKeySecretArn"], SecretString=secret
+    )
     return outputs
 
 
-def _host(url: str) -> str:
-    return urlsplit(url).netloc
+def _of_base_urls(base_urls: Mapping[str, str]) -> dict[str, str]:
+    """The parameters for a provider at other places than its own: results come from there too."""
+    return {
+        "ProviderBaseUrls": json.dumps(base_urls),
+        "ResultHosts": ",".join(urlsplit(url).netloc for url in base_urls.values()),
+    }
 
 
 def _free_port() -> int:

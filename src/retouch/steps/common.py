@@ -5,59 +5,88 @@ from __future__ import annotations
 import math
 
 from retouch import jobs
+from retouch.errors import SettingsError
 from retouch.jobs import Job, Pace, Status
-from retouch.ports import App
+from retouch.ports import App, Provider
 from retouch.records import publish
-from retouch.registry import MODELS, Json, Mode, Model
+from retouch.registry import Json, Mode, Model
 from retouch.retrying import deciding
 
 
-def model_of(job: Job) -> Model:
-    """The registry's entry of a job that passed validation."""
-    return MODELS[job.model or ""]
+def model_named(app: App, name: str) -> Model:
+    """The stack's model of that name.
+
+    Raises:
+        SettingsError: a job names it, but it has been taken out of the settings since.
+    """
+    model = app.settings.models.get(name)
+    if model is None:
+        raise SettingsError(f"RETOUCH_MODELS no longer has {name}, which jobs still name")
+    return model
+
+
+def model_of(app: App, job: Job) -> Model:
+    """The model of a job that passed validation.
+
+    Raises:
+        SettingsError: as `model_named`.
+    """
+    return model_named(app, job.model or "")
+
+
+def call_of(app: App, job: Job) -> Mode:
+    """How the provider is called for a job."""
+    return job.call or model_of(app, job).call
+
+
+def provider_of(app: App, job: Job) -> Provider:
+    """The provider in the region of a job's lane."""
+    return app.provider(jobs.region_of(job.lane or ""))
 
 
 def pace_of(app: App, lane: str) -> Pace:
     """The limits of a lane."""
-    model = MODELS[lane.partition(":")[2]]
+    model = model_named(app, lane.partition(":")[2])
     return Pace.of(
         model.quota, margin=app.settings.window_margin, sync_window=app.settings.sync_window
     )
 
 
-def execution_input(job: Job, wait: float) -> dict[str, Json]:
+def execution_input(app: App, job: Job, wait: float) -> dict[str, Json]:
     """What the state machine carries: ids only."""
     return {
         "job_id": job.job_id,
         "fence": job.fence,
-        "mode": str(model_of(job).mode),
+        "mode": str(call_of(app, job)),
         "wait_seconds": max(0, math.ceil(wait)),
     }
 
 
-def first_wait(job: Job, now: float) -> float:
+def first_wait(app: App, job: Job) -> float:
     """Seconds until an execution's first question or call."""
-    model = model_of(job)
-    if model.mode is Mode.SYNC:
+    if call_of(app, job) is Mode.SYNC:
+        now = app.clock.now()
         return max(0.0, (job.start_at or now) - now)
-    return model.polling.first if model.polling is not None else 0.0
+    polling = model_of(app, job).polling
+    return polling.first if polling is not None else 0.0
 
 
-def go_on(job: Job, next_: str, wait: float = 0.0) -> dict[str, Json]:
+def go_on(app: App, job: Job, next_: str, wait: float = 0.0) -> dict[str, Json]:
     """A function's answer to the state machine: `wait`, `finalize` or `stop`."""
-    return {**execution_input(job, wait), "next": next_}
+    return {**execution_input(app, job, wait), "next": next_}
 
 
-def take_turn(app: App, job_id: str, fence: int) -> Job | None:
-    """Wait for the lane's next turn to make a call that bills, and record the intent to make it now.
+def take_turn(app: App, prepared: Job) -> Job | None:
+    """Wait for the lane's next turn to make a call that bills, and record the intent to make it now,
+    with the ways in which the images of the `prepared` job are sent.
 
     The pace is checked in the very commit that records the intent, so that two callers at once keep
     it between them. None if the job is no longer this admission's to call.
     """
 
     def decide() -> Job | float | None:
-        job = app.store.job(job_id)
-        if job is None or job.fence != fence or job.status is not Status.ADMITTED:
+        job = app.store.job(prepared.job_id)
+        if job is None or job.fence != prepared.fence or job.status is not Status.ADMITTED:
             return None
         assert job.lane is not None  # noqa: S101  an admitted job has one
         lane = app.store.lane(job.lane)
@@ -65,7 +94,8 @@ def take_turn(app: App, job_id: str, fence: int) -> Job | None:
         early = jobs.unsent_for(lane, pace_of(app, job.lane), now)
         if early > 0:
             return early
-        intending, writes = jobs.intend(job, lane, now)
+        sent = job.model_copy(update={"images": prepared.images, "mask": prepared.mask})
+        intending, writes = jobs.intend(sent, lane, now)
         app.store.commit(writes)
         return intending
 

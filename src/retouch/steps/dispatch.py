@@ -14,6 +14,7 @@ from retouch import jobs
 from retouch.errors import (
     NOT_REACHED,
     AccountRefused,
+    InputNotFetched,
     OperatorError,
     OutcomeUnknown,
     ProviderRefused,
@@ -25,10 +26,11 @@ from retouch.records import publish
 from retouch.registry import Mode
 from retouch.retrying import RECORDING_TRIES, deciding
 from retouch.steps.common import (
+    call_of,
     execution_input,
     first_wait,
-    model_of,
     pace_of,
+    provider_of,
     take_turn,
     tell_intent,
 )
@@ -36,11 +38,12 @@ from retouch.steps.inputs import request_for
 
 PACING_SLEEP_SECONDS: Final = 2.0
 """The longest pause inside a function. Slower lanes are left to a later kick."""
-_CREATE_BUDGET_SECONDS: Final = 28.0
-"""One create at its slowest, and recording it: connect and read limits of the client and some."""
-
-
-_CALL_BUDGET_SECONDS: Final = 26.0
+_CALL_BUDGET_SECONDS: Final = 30.0
+"""One create at its slowest (the client gives it up after 27 s), and recording it."""
+_CREATE_BUDGET_SECONDS: Final = _CALL_BUDGET_SECONDS + 2.0
+"""And preparing it."""
+_UPLOAD_BUDGET_SECONDS: Final = 36.0
+"""One upload at its slowest; what was uploaded before is kept for the next visit."""
 
 
 def dispatch(app: App, lane: str, deadline: float) -> int:
@@ -58,7 +61,7 @@ def dispatch(app: App, lane: str, deadline: float) -> int:
             return admitted
         admitted += 1
         publish(app, admission.job)
-        if model_of(admission.job).mode is Mode.SYNC:
+        if call_of(app, admission.job) is Mode.SYNC:
             # The execution waits for its start time, makes the call, and frees the slot.
             _start(app, admission.job)
             continue
@@ -75,7 +78,7 @@ def _admit_next(app: App, lane_id: str) -> Admit | None:
     job = app.store.job(head[0].job_id)
     if job is None or job.status is not Status.QUEUED:
         return None  # being changed this moment; whoever changes it kicks
-    mode = model_of(job).mode
+    mode = call_of(app, job)
     now = app.clock.now()
     if mode is Mode.ASYNC and lane.next_create_at - now > PACING_SLEEP_SECONDS:
         return None
@@ -87,8 +90,8 @@ def _admit_next(app: App, lane_id: str) -> Admit | None:
 
 
 def _start(app: App, job: Job) -> None:
-    wait = first_wait(job, app.clock.now())
-    app.executions.start(jobs.execution_name(job), execution_input(job, wait))
+    wait = first_wait(app, job)
+    app.executions.start(jobs.execution_name(job), execution_input(app, job, wait))
 
 
 def _create(app: App, job: Job, deadline: float) -> bool:
@@ -96,21 +99,31 @@ def _create(app: App, job: Job, deadline: float) -> bool:
     assert job.lane is not None  # noqa: S101  an admitted job has one
     lane = job.lane
     try:
-        request = request_for(app, job)
-    except ProviderRefused as error:
-        _end(app, job, Failure(code=error.code, message=error.message))
+        prepared = request_for(app, job, until=deadline - _UPLOAD_BUDGET_SECONDS)
+    except TryLater as error:
+        requeue(app, job, throttled_by=error)
         return True
-    if deadline - app.clock.now() < _CALL_BUDGET_SECONDS:
+    except OperatorError as error:
+        requeue(app, job, paused_by=operator_failure(error))
+        return False
+    except ProviderRefused as error:
+        _end(app, job, _refusal(error))
+        return True
+    job = prepared.job
+    if prepared.request is None or deadline - app.clock.now() < _CALL_BUDGET_SECONDS:
         # The images took long to come by. Cut off in the call, the job would be in doubt.
         requeue(app, job)
         app.kicks.kick(lane)
         return False
-    intending = take_turn(app, job.job_id, job.fence)
+    intending = take_turn(app, job)
     if intending is None:
         return True  # somebody else has taken the job on
     job = intending
     try:
-        task_id, request_id = app.provider.create(request)
+        task_id, request_id = provider_of(app, job).create(prepared.request)
+    except InputNotFetched as error:
+        again_or_end(app, job, error)
+        return True
     except TryLater as error:
         requeue(app, job, throttled_by=error)
         return True  # a short backoff is slept out, a long one left to a later kick
@@ -118,11 +131,7 @@ def _create(app: App, job: Job, deadline: float) -> bool:
         requeue(app, job, paused_by=operator_failure(error))
         return False
     except ProviderRefused as error:
-        _end(
-            app,
-            job,
-            Failure(code=error.code, message=error.message, request_id=error.request_id),
-        )
+        _end(app, job, _refusal(error))
         return True
     except OutcomeUnknown as error:
         hold(app, job, f"{error.code}: {error.message}; a task may have been made and billed")
@@ -142,9 +151,7 @@ def _create(app: App, job: Job, deadline: float) -> bool:
     return True
 
 
-def _refusal(error: TryLater | None) -> Failure | None:
-    if error is None:
-        return None
+def _refusal(error: TryLater | ProviderRefused) -> Failure:
     return Failure(code=error.code, message=error.message, request_id=error.request_id)
 
 
@@ -167,9 +174,32 @@ def requeue(
             app.clock.now(),
             throttled_from=pace_of(app, lane.lane) if throttled_by is not None else None,
             paused_by=paused_by,
-            refusal=_refusal(throttled_by),
+            refusal=_refusal(throttled_by) if throttled_by is not None else None,
             blocked=throttled_by is not None and throttled_by.code == NOT_REACHED,
         )
+
+    _leave(app, job, decide)
+
+
+def fetched_in_vain(job: Job) -> bool:
+    """Whether a job has had its second chance after images that could not be downloaded."""
+    return job.not_fetched > 0
+
+
+def again_or_end(app: App, job: Job, error: InputNotFetched) -> None:
+    """The provider could not download an image: once more, with the images sent to it, then the end."""
+    if fetched_in_vain(job):
+        _end(app, job, _refusal(error))
+    else:
+        put_back(app, job, error)
+
+
+def put_back(app: App, job: Job, error: InputNotFetched) -> None:
+    """Put a job back at its place, to try another way in."""
+
+    def decide(lane: Lane) -> tuple[Job, Writes]:
+        now = app.clock.now()
+        return jobs.requeue(job, lane, now, refusal=_refusal(error), not_fetched=True)
 
     _leave(app, job, decide)
 

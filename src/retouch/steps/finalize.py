@@ -8,21 +8,23 @@ asked again, a synchronous call's answer was kept in the table.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from retouch import imaging, jobs, keys
 from retouch.errors import Conflict, ProviderRefused, TryLater
 from retouch.imaging import UnreadableImage
-from retouch.jobs import DropAnswer, Failure, Job, Output, Status
+from retouch.jobs import DropAnswer, Failure, Job, Output, Status, region_of
 from retouch.ports import App
 from retouch.provider.answers import TaskAnswer, parse, task_answer
 from retouch.records import cost_of, place_of, publish
 from retouch.registry import Json
-from retouch.steps.common import model_of
+from retouch.steps.common import model_of, provider_of
 
 _HEAD_BYTES: Final = 64 * 1024
+_PROMPTS_CHARS: Final = 20_000
+"""Of all prompts of one kind; four of the longest that a model takes."""
 _SUFFIX: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 
@@ -50,29 +52,35 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
     place = place_of(app, job)
     copied = _Copied()
     for number, url in enumerate(answer.images, 1):
-        _copy(app, place, number, url, copied)
+        _copy(app, job, place, number, url, copied)
     text = _write_text(app, place, answer)
     failures = (*answer.image_failures, *copied.failures)
-    model = model_of(job)
+    model = model_of(app, job)
     wanted = job.parameters.get("n")
     promised = model.exact_count.holds(job.parameters, bool(job.images))
     fell_short = promised and isinstance(wanted, int) and len(copied.outputs) < wanted
     failure = job.failure
-    if not copied.outputs:
+    # A stream that broke off after its first images leaves those and a failure.
+    cut_off = answer.failure if answer.status == "SUCCEEDED" else None
+    text_will_do = text is not None and not promised and not failures and cut_off is None
+    if not copied.outputs and not text_will_do:
         status = Status.FAILED
-        failure = failure or _first(failures) or _unexplained(answer)
-    elif failures or fell_short:
+        failure = failure or _first(failures) or cut_off or _unexplained(answer)
+    elif failures or fell_short or cut_off is not None:
         status = Status.PARTIAL
+        failure = failure or cut_off
     else:
         status = Status.SUCCEEDED
     billed = answer.billed_images if job.provider_status == "SUCCEEDED" else 0
-    price = app.settings.prices.of(app.settings.provider_region, model.name)
+    price = app.settings.prices.of(region_of(job.lane or ""), model.name)
     doubt = job.doubt
     explained = job.provider_status in ("FAILED", "CANCELED") or (
         not billed and bool(answer.image_failures)
     )
     lost = bool(copied.failures) and billed > len(copied.outputs)
-    if lost or (status is Status.FAILED and not explained):
+    if cut_off is not None:
+        doubt = "the answer broke off; more images may have been made and billed than came"
+    elif lost or (status is Status.FAILED and not explained):
         doubt = "images may have been made and billed that could not be fetched"
     closed, writes = jobs.settle(
         job,
@@ -83,12 +91,34 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
         outputs=tuple(copied.outputs),
         text=text,
         image_failures=failures,
-        rewritten_prompts=answer.rewritten_prompts,
+        rewritten_prompts=_within(answer.rewritten_prompts),
+        original_prompts=_within(p.original for p in answer.prompts if p.original is not None),
+        provider_times=_times(answer),
         result_request_id=answer.request_id,
         usage=dict(answer.usage or {}),
         cost=cost_of(billed, price),
     )
     return closed, (*writes, DropAnswer(job.job_id))
+
+
+def _within(prompts: Iterable[str]) -> tuple[str, ...]:
+    """As many prompts as a record holds, so that no strange answer keeps a job from being closed."""
+    kept: list[str] = []
+    room = _PROMPTS_CHARS
+    for prompt in prompts:
+        if len(prompt) <= room:
+            kept.append(prompt)
+            room -= len(prompt)
+    return tuple(kept)
+
+
+def _times(answer: TaskAnswer) -> dict[str, float]:
+    said = {
+        "submitted": answer.submitted_at,
+        "scheduled": answer.scheduled_at,
+        "ended": answer.ended_at,
+    }
+    return {name: moment for name, moment in said.items() if moment is not None}
 
 
 def _unexplained(answer: TaskAnswer) -> Failure:
@@ -119,7 +149,7 @@ def _answer(app: App, job: Job) -> TaskAnswer:
         if body is None:
             return TaskAnswer(status="SUCCEEDED")
         return task_answer(body, synchronous=True)
-    answer = app.provider.query(job.task_id)
+    answer = provider_of(app, job).query(job.task_id)
     if not answer.terminal:
         raise TryLater(f"the task has ended but was reported {answer.status}")
     return answer
@@ -131,10 +161,10 @@ class _Copied:
     failures: list[Failure] = field(default_factory=list)
 
 
-def _copy(app: App, place: str, number: int, url: str, copied: _Copied) -> None:
+def _copy(app: App, job: Job, place: str, number: int, url: str, copied: _Copied) -> None:
     """Copy one result; what cannot be mended by time becomes that image's failure."""
     try:
-        with app.provider.fetch(url) as chunks:
+        with provider_of(app, job).fetch(url) as chunks:
             copied.outputs.append(_store(app, place, number, chunks))
     except ProviderRefused as error:
         copied.failures.append(Failure(code=error.code, message=error.message))
@@ -147,7 +177,7 @@ def _store(app: App, place: str, number: int, chunks: Iterator[bytes]) -> Output
         if len(head) >= _HEAD_BYTES:
             break
     try:
-        facts = imaging.look(head)
+        facts = imaging.look(head, whole=False)
         suffix = _SUFFIX[facts.format]
     except (UnreadableImage, KeyError) as error:
         raise ProviderRefused("ResultNotAnImage", f"the result is not an image: {error}") from error

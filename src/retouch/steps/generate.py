@@ -10,18 +10,27 @@ from __future__ import annotations
 from typing import Final
 
 from retouch import jobs
-from retouch.errors import OperatorError, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import (
+    InputNotFetched,
+    OperatorError,
+    OutcomeUnknown,
+    ProviderRefused,
+    TryLater,
+)
 from retouch.jobs import Answer, Failure, Job, Status
 from retouch.ports import App
+from retouch.provider.answers import storable
 from retouch.records import publish
 from retouch.registry import Json
 from retouch.retrying import RECORDING_TRIES, deciding
-from retouch.steps.common import go_on, take_turn, tell_intent
-from retouch.steps.dispatch import hold, operator_failure, requeue
+from retouch.steps.common import go_on, provider_of, take_turn, tell_intent
+from retouch.steps.dispatch import fetched_in_vain, hold, operator_failure, put_back, requeue
 from retouch.steps.inputs import request_for
 
 ANSWER_KEPT_SECONDS: Final = 48 * 3600
 """Twice as long as the results' URLs live."""
+ANSWER_MAX_BYTES: Final = 300 * 1024
+"""What the table takes in one item, less what stands beside it."""
 _EARLY_SECONDS: Final = 0.05
 
 
@@ -31,41 +40,57 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
     if job is None or job.fence != fence:
         return {"job_id": job_id, "fence": fence, "next": "stop"}
     if job.status is Status.FINALIZING:
-        return go_on(job, "finalize")
+        return go_on(app, job, "finalize")
     if job.status is Status.CREATING:
         hold(app, job, "the call was interrupted before its answer came; it may have been billed")
         _kick(app, job)
-        return go_on(job, "stop")
+        return go_on(app, job, "stop")
     if job.status is not Status.ADMITTED:
-        return go_on(job, "stop")
+        return go_on(app, job, "stop")
     early = (job.start_at or 0.0) - app.clock.now()
     if early > _EARLY_SECONDS:
-        return go_on(job, "wait", early)
+        return go_on(app, job, "wait", early)
     try:
-        request = request_for(app, job)
+        prepared = request_for(app, job)
+    except TryLater as error:
+        requeue(app, job, throttled_by=error)
+        _kick(app, job)
+        return go_on(app, job, "stop")
+    except OperatorError as error:
+        requeue(app, job, paused_by=operator_failure(error))
+        return go_on(app, job, "stop")
     except ProviderRefused as error:
         return _end(app, job, "FAILED", Failure(code=error.code, message=error.message))
-    intending = take_turn(app, job_id, fence)
+    assert prepared.request is not None  # noqa: S101  no limit of time was given
+    intending = take_turn(app, prepared.job)
     if intending is None:
-        return go_on(job, "stop")  # another invocation has this admission
+        return go_on(app, job, "stop")  # another invocation has this admission
     try:
-        body = app.provider.generate(request)
+        body = provider_of(app, intending).generate(prepared.request)
+    except InputNotFetched as error:
+        if fetched_in_vain(intending):
+            failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
+            return _end(app, intending, "FAILED", failure)
+        put_back(app, intending, error)
+        _kick(app, job)
+        return go_on(app, intending, "stop")
     except TryLater as error:
         requeue(app, intending, throttled_by=error)
         _kick(app, job)
-        return go_on(intending, "stop")
+        return go_on(app, intending, "stop")
     except OperatorError as error:
         requeue(app, intending, paused_by=operator_failure(error))
-        return go_on(intending, "stop")
+        return go_on(app, intending, "stop")
     except ProviderRefused as error:
         failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
         return _end(app, intending, "FAILED", failure)
     except OutcomeUnknown as error:
         hold(app, intending, f"{error.code}: {error.message}; it may have been billed")
         _kick(app, job)
-        return go_on(intending, "stop")
+        return go_on(app, intending, "stop")
     expires = int(app.clock.now()) + ANSWER_KEPT_SECONDS
-    answer = Answer(job_id=job_id, body=body, expires_at=expires)
+    kept = storable(body, ANSWER_MAX_BYTES)
+    answer = Answer(job_id=job_id, body=kept, expires_at=expires)
     return _end(app, intending, "SUCCEEDED", None, answer)
 
 
@@ -89,7 +114,7 @@ def _end(
     _kick(app, finalizing)
     tell_intent(app, job)
     publish(app, finalizing)
-    return go_on(finalizing, "finalize")
+    return go_on(app, finalizing, "finalize")
 
 
 def _kick(app: App, job: Job) -> None:

@@ -16,7 +16,7 @@ from retouch.provider.answers import TaskAnswer
 from retouch.records import publish
 from retouch.registry import TASK_DEADLINE_SECONDS, UNKNOWN_GRACE_SECONDS, Json
 from retouch.retrying import deciding
-from retouch.steps.common import go_on, model_of
+from retouch.steps.common import go_on, model_of, provider_of
 
 _ACCOUNT_WAIT_SECONDS = 60.0
 
@@ -27,17 +27,17 @@ def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
     if job is None or job.fence != fence:
         return {"job_id": job_id, "fence": fence, "next": "stop"}
     if job.status is Status.FINALIZING:
-        return go_on(job, "finalize")
+        return go_on(app, job, "finalize")
     if job.status is not Status.RUNNING or job.task_id is None:
-        return go_on(job, "stop")
+        return go_on(app, job, "stop")
     try:
-        answer = app.provider.query(job.task_id)
+        answer = provider_of(app, job).query(job.task_id)
     except TryLater:
         return _later(app, job)
     except OperatorError:
         # It says nothing about the task, and an operator will mend it.
         _renew(app, job)
-        return go_on(job, "wait", _ACCOUNT_WAIT_SECONDS)
+        return go_on(app, job, "wait", _ACCOUNT_WAIT_SECONDS)
     now = app.clock.now()
     age = now - (job.running_at or now)
     if not answer.terminal or (answer.status == "UNKNOWN" and age < UNKNOWN_GRACE_SECONDS):
@@ -71,21 +71,22 @@ def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
         # Somebody else moved the job on, perhaps this very query sent twice.
         current = app.store.job(job_id) or job
         same = current.fence == fence and current.status is Status.FINALIZING
-        return go_on(current, "finalize" if same else "stop")
+        return go_on(app, current, "finalize" if same else "stop")
     if after.lane is not None:
         app.kicks.kick(after.lane)
     publish(app, after)
-    return go_on(after, "finalize")
+    return go_on(app, after, "finalize")
 
 
 def _later(app: App, job: Job) -> dict[str, Json]:
     _renew(app, job)
-    polling = model_of(job).polling
+    polling = model_of(app, job).polling
     age = app.clock.now() - (job.running_at or app.clock.now())
     # The longer it has taken, the longer it may take: ever slower, up to a minute.
     interval = min((polling.interval if polling is not None else 5) * (1 + age / 600), 60)
+    interval = max(interval, app.settings.query_interval(jobs.region_of(job.lane or "")))
     # Jitter, so that a lane's tasks do not ask in step.
-    return go_on(job, "wait", interval * random.uniform(0.8, 1.2))  # noqa: S311
+    return go_on(app, job, "wait", interval * random.uniform(0.8, 1.2))  # noqa: S311
 
 
 def _renew(app: App, job: Job) -> None:

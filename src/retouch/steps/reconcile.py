@@ -17,7 +17,6 @@ from retouch.errors import Conflict
 from retouch.jobs import Job, Status
 from retouch.ports import App
 from retouch.records import publish, retell
-from retouch.registry import MODELS
 from retouch.retrying import deciding
 from retouch.steps.common import execution_input, first_wait
 from retouch.steps.dispatch import hold, requeue
@@ -35,9 +34,11 @@ def reconcile(app: App) -> Counter[str]:
     Raises:
         ExceptionGroup: some remedies failed; all others were applied all the same.
     """
-    region = app.settings.provider_region
     lanes = [
-        jobs.lane_id(region, name) for name, model in MODELS.items() if region in model.regions
+        jobs.lane_id(region, name)
+        for region in app.settings.regions
+        for name, model in app.settings.models.items()
+        if model.calls_in(region)
     ]
     done: Counter[str] = Counter()
     failed: list[Exception] = []
@@ -155,7 +156,7 @@ def _restart(app: App, job: Job) -> str | None:
         app.store.commit(writes)
     except Conflict:
         return None  # it has moved on, so somebody is at work on it
-    wait = 0.0 if job.status is Status.FINALIZING else first_wait(again, app.clock.now())
-    app.executions.start(jobs.execution_name(again), execution_input(again, wait))
+    wait = 0.0 if job.status is Status.FINALIZING else first_wait(app, again)
+    app.executions.start(jobs.execution_name(again), execution_input(app, again, wait))
     publish(app, again)
     return "restarted"

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 from retouch import keys
 from retouch.errors import Conflict
-from retouch.jobs import Finding, Job, Status, enter, lane_id, settle, wait_for
+from retouch.jobs import Finding, Job, Source, Status, enter, lane_id, settle, wait_for
 from retouch.ports import App, Stored
 from retouch.records import publish
-from retouch.resolving import Outranked, look_for, plan
+from retouch.resolving import Outranked, Resolution, look_for, plan
 from retouch.sidecar import Problem
 
 
@@ -98,8 +98,8 @@ def _supersede(app: App, key: str, job_id: str) -> None:
 
 def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
     """Reject, wait, or queue; the job as it was committed, or None if nothing has changed."""
-    region = app.settings.provider_region
-    planned = plan(app.inbox, dropped, region)
+    settings = app.settings
+    planned = plan(app.inbox, dropped, settings.models, settings.regions)
     if isinstance(planned, list):
         return _reject(app, job, planned)
     if isinstance(planned, Outranked):
@@ -111,6 +111,8 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
         update={
             "model": order.model,
             "function": order.function,
+            "call": order.call,
+            "fit": order.fit,
             "prompt": order.prompt,
             "negative_prompt": order.negative_prompt,
             "parameters": dict(order.parameters),
@@ -121,18 +123,20 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
     )
     # First remember, then look: an image that comes in between finds the sidecar waiting.
     app.store.await_images(job.sidecar, planned.wanted)
-    found = look_for(app.inbox, job.sidecar, planned, app.settings.input_delivery)
+    found = look_for(app.inbox, job.sidecar, planned, job.folder)
     if found.missing:
         return _wait(app, job, found.missing)
     if found.problems:
         rejected = _reject(app, job, found.problems, found.warnings)
         app.store.forget_awaiting(job.sidecar, planned.wanted)
         return rejected
-    lane = lane_id(region, order.model)
+    assert order.region is not None  # noqa: S101  the stack's regions are known here
+    lane = lane_id(order.region, order.model)
     complete = job.model_copy(
         update={
-            "images": tuple(found.images),
-            "mask": found.mask,
+            "images": tuple(_stored(app, image, found) for image in found.images),
+            "mask": None if found.mask is None else _stored(app, found.mask, found),
+            "parameters": {**order.parameters, **found.parameters},
             "warnings": _as_findings((*order.warnings, *found.warnings)),
         }
     )
@@ -140,6 +144,15 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
     app.store.commit(writes)
     app.store.forget_awaiting(job.sidecar, planned.wanted)
     return queued
+
+
+def _stored(app: App, source: Source, found: Resolution) -> Source:
+    """An image whose mended copy, if it has one, lies in the outbox."""
+    if source.mended is None:
+        return source
+    mended = source.mended
+    version = app.outbox.put(mended.key, found.mended[mended.key], mended.mime)
+    return source.model_copy(update={"mended": mended.model_copy(update={"version_id": version})})
 
 
 def _as_findings(problems: Iterable[Problem]) -> tuple[Finding, ...]:
