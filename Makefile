@@ -3,6 +3,7 @@
 #   make demo     the main job from nothing; results in ./out
 #   make test     lint, strict types, unit, integration and end-to-end tests
 #   make format   formats the code
+#   make docs     makes the pages of the models, and the schema, from the registry
 #   make lock     makes the lock files anew
 #   make clean    removes what the other targets made
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit e2e format lock clean setup
+.PHONY: help demo test lint types unit e2e format docs lock clean setup
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,6 +60,9 @@ e2e: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/local.stamp
+	$(BIN)/python tools/reference.py
 
 lock: $(VENV)/dev.stamp
 	PYTHON=$(BIN)/python requirements/lock.sh

@@ -1,0 +1,1 @@
+"""Properties that hold for any input: files, images and answers come from strangers."""
