@@ -149,6 +149,13 @@ def test_a_description_edit_takes_the_colour_of_the_prompt(api: Api) -> None:
     assert max(means, key=lambda word: means[word][2]) == "blue"
 
 
+@pytest.mark.parametrize("prompt", ["turn the grey bricks into red ones", "make it nicer"])
+def test_a_grey_picture_is_seen_to_be_edited(api: Api, prompt: str) -> None:
+    grey = data_url(encoded(photograph(640, 512, "L")))
+    picture = edited(api, "description_edit", prompt=prompt, input_={"base_image_url": grey})
+    assert ImageStat.Stat(picture.convert("HSV").getchannel("S")).mean[0] > 30
+
+
 def test_strength_is_felt(api: Api) -> None:
     for function in ("stylization_all", "description_edit"):
         weak, strong = (edited(api, function, strength=strength) for strength in (0.0, 1.0))

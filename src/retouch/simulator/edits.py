@@ -28,6 +28,7 @@ from PIL import (
     ImageFilter,
     ImageFont,
     ImageOps,
+    ImageStat,
 )
 from PIL.PngImagePlugin import PngInfo
 
@@ -56,6 +57,10 @@ _COLOUR_WORDS: Mapping[str, str] = {
     "white": "#f5f5f5", "白": "#f5f5f5",
     "grey": "#868e96", "gray": "#868e96", "灰": "#868e96",
 }  # fmt: skip
+_GREYS = ("#222222", "#f5f5f5", "#868e96")
+# "Turn the grey wall red": of several colours, those that are seen best.
+_HUE_WORDS = {word: colour for word, colour in _COLOUR_WORDS.items() if colour not in _GREYS}
+_HARDLY_COLOURED = 12.0
 _MATERIALS: Mapping[str, str] = {
     "ice": "#b8e6ff", "cloud": "#eef3f8", "lantern": "#e03131", "wood": "#a8713a",
     "wooden": "#a8713a", "porcelain": "#3b5bdb", "fluffy": "#ffd8a8", "weaving": "#b08968",
@@ -381,13 +386,25 @@ def _asked_size(sheet: _Sheet) -> tuple[int, int]:
 
 
 def _recoloured(sheet: _Sheet, image: Image.Image) -> Image.Image:
-    """Tinted in the prompt's colour; without one, its hues turned by what the seed chooses."""
-    named = _first_named(sheet.order.prompt, _COLOUR_WORDS)
+    """Tinted in the prompt's colour; without one, its hues turned by what the seed chooses.
+
+    A grey picture has no hues to turn, so it is tinted in any case.
+    """
+    named = _first_named(sheet.order.prompt, _HUE_WORDS) or _first_named(
+        sheet.order.prompt, _COLOUR_WORDS
+    )
+    if named is None and _is_grey(image):
+        named = sheet.rng.choice(_FREE_COLOURS)
     if named is not None:
         contrast = sheet.rng.uniform(0.45, 0.6)
         tone = ImageOps.colorize(image.convert("L"), "#0b0b0b", "#ffffff", mid=_rgb(named))
         return Image.blend(image, tone, contrast)
     return image.convert("RGB", _hue_rotation(sheet.rng.uniform(0.2, 0.8) * tau))
+
+
+def _is_grey(image: Image.Image) -> bool:
+    _, saturation, _ = image.resize((64, 64)).convert("HSV").split()
+    return ImageStat.Stat(saturation).mean[0] < _HARDLY_COLOURED
 
 
 def _hue_rotation(angle: float) -> tuple[float, ...]:
