@@ -23,7 +23,8 @@ def simulator_config():
 def test_each_test_has_its_own(dashscope_simulator, number):
     assert dashscope_simulator.provider.config.region == "virginia"
     assert dashscope_simulator.requests == []
-    answer = httpx.get(f"{dashscope_simulator.base_url}/tasks/none", headers={"Authorization": "Bearer sk-x"})
+    key = {"Authorization": "Bearer sk-x"}
+    answer = httpx.get(f"{dashscope_simulator.base_url}/tasks/none", headers=key)
     assert answer.json()["output"]["task_status"] == "UNKNOWN"
     assert len(dashscope_simulator.requests) == 1
 """
