@@ -582,3 +582,8 @@ def test_a_missing_setting_is_named(function: Function, monkeypatch: pytest.Monk
 
     with pytest.raises(SettingsError, match="RETOUCH_TABLE"):
         module.handler({"job_id": "a" * 16, "fence": 1}, Context())
+
+
+def test_a_region_that_was_taken_away_is_named(function: Function) -> None:
+    with pytest.raises(SettingsError, match="no longer has singapore"):
+        function("poll").runtime.provider("singapore")

@@ -5,9 +5,7 @@ The only place where adapters are chosen. Importing this module calls nothing.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +20,7 @@ from retouch.aws.store import DynamoStore
 from retouch.errors import SettingsError
 from retouch.provider.client import DashScope, connection_pool
 from retouch.registry import REGIONS
-from retouch.settings import Settings
+from retouch.settings import Settings, api_key
 
 if TYPE_CHECKING:
     import httpx
@@ -149,43 +147,3 @@ class Runtime:
         except parameters.GetParameterError as error:
             raise SettingsError(f"the API key's secret cannot be read: {error}") from error
         return api_key(str(secret), region, self.settings.regions)
-
-
-def api_key(secret: str, region: str, regions: Sequence[str]) -> str:
-    """The key of a region: the secret is one key, or JSON that holds one for each region.
-
-    Raises:
-        SettingsError: it holds none for that region; the message never repeats the secret.
-    """
-    text = secret.strip()
-    if not text:
-        raise SettingsError("the API key's secret is empty; put the provider's key into it")
-    key = _key_in(text, region, regions)
-    if key.startswith("sk-sp-"):
-        raise SettingsError(
-            "the API key begins with sk-sp-, so it belongs to a subscription plan, whose keys do not "
-            "work for image editing; put a key of Model Studio itself into the secret"
-        )
-    return key
-
-
-def _key_in(text: str, region: str, regions: Sequence[str]) -> str:
-    if not text.startswith("{"):
-        if len(regions) > 1:
-            example = ", ".join(f'"{name}": "sk-…"' for name in regions)
-            raise SettingsError(
-                f"the API key's secret holds one key, but the stack works in {', '.join(regions)}; "
-                f"put a key for each into it: {{{example}}}"
-            )
-        return text
-    try:
-        keys: object = json.loads(text)
-    except ValueError:
-        keys = None
-    key = keys.get(region) if isinstance(keys, dict) else None
-    if not isinstance(key, str) or not key.strip():
-        raise SettingsError(
-            f"the API key's secret has no key for {region}; it must hold "
-            f'{{"{region}": "sk-…"}}, beside those of other regions'
-        )
-    return key.strip()

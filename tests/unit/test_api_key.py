@@ -1,4 +1,4 @@
-"""Which key and which hosts each of the provider's regions gets."""
+"""Which key each of the provider's regions gets out of the stack's secret."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from retouch.aws.runtime import Runtime, api_key
 from retouch.errors import SettingsError
-from tests.unit.test_settings import COMPLETE
+from retouch.settings import api_key
 
 BOTH = ("beijing", "singapore")
 KEYS = json.dumps({"beijing": "sk-b", "singapore": " sk-s\n"})
@@ -51,11 +50,3 @@ def test_a_secret_without_a_usable_key_says_what_to_put_in_and_never_what_is_the
     assert said in str(caught.value)
     for part in ("sk-one", "sk-b", "oops"):
         assert part not in str(caught.value)
-
-
-def test_a_region_that_was_taken_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in COMPLETE.items():
-        monkeypatch.setenv(name, value)
-
-    with pytest.raises(SettingsError, match="singapore"):
-        Runtime().provider("singapore")
