@@ -821,6 +821,10 @@ class World:
         assert job.status is Status.ADMITTED
         return job
 
+    def generate(self, job_id: str, fence: int, *, seconds: float = 600.0) -> dict[str, Any]:
+        """One invocation of generate, with so long to live."""
+        return generate(self, job_id, fence, self.clock.now() + seconds)
+
     def turn(self, execution: FakeExecution) -> None:
         """One turn of the state machine: a question or a call, or finalizing."""
         if not execution.running or execution.due > self.clock.now():
@@ -831,8 +835,11 @@ class World:
                 finalize(self, job_id, fence)
                 execution.running = False
                 return
-            ask = generate if execution.payload["mode"] == "sync" else poll
-            answer: dict[str, Any] = ask(self, job_id, fence)
+            answer: dict[str, Any] = (
+                self.generate(job_id, fence)
+                if execution.payload["mode"] == "sync"
+                else poll(self, job_id, fence)
+            )
         except (Crash, TryLater):
             execution.failures += 1
             execution.due = self.clock.now() + 2.0**execution.failures

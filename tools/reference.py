@@ -14,7 +14,7 @@ from pathlib import Path
 
 from retouch import examples
 from retouch.examples import Example
-from retouch.registry import MIB, MODELS, REGIONS, Function, Mode, Model, Parameter
+from retouch.registry import MIB, MODELS, READINGS, REGIONS, Function, Mode, Model, Parameter
 from retouch.settings import Prices
 from retouch.sidecar import schema
 
@@ -52,7 +52,10 @@ def index() -> str:
             ["| model | does | images in | called | regions |", "|---|---|---|---|---|", *rows]
         ),
         "New dated snapshots and other limits of an account need no new code: the stack's parameter "
-        "[`Models`](../stack.md#parameters).",
+        "[`Models`](../stack.md#models).",
+        "## Where the provider's pages disagree",
+        "What holds for every model; each page has its own.",
+        "\n".join(f"* {reading.says}" for reading in READINGS),
     )
 
 
@@ -61,7 +64,7 @@ def page(model: Model) -> str:
     return _joined(
         _MADE_BY,
         f"# {model.name}",
-        model.says,
+        " ".join((model.says, *model.notes)),
         _facts(model),
         "## Parameters",
         "What stands under *sent* goes out where the sidecar says nothing, in place of the provider's "
@@ -106,11 +109,12 @@ def _facts(model: Model) -> str:
         rows.append(("sides", f"{low}–{high} pixels advised; others are a warning"))
     if images.ratio:
         rows.append(("ratio", f"1:{images.ratio:g} to {images.ratio:g}:1"))
-    rows.append(("transparency", "taken" if images.alpha else "not taken"))
+    rows.append(("transparency", "not mentioned; sent as it is" if images.alpha else "not taken"))
     rows.append(("prompt", f"required, at most {model.prompt_chars} characters"))
     negative = model.negative_prompt_chars
     rows.append(("negative prompt", f"at most {negative} characters" if negative else "none"))
     rows.append(("images out", model.output))
+    rows.append(("usually takes", model.takes))
     for call in model.calls:
         lacking = [r for r in model.regions if call not in REGIONS[r].calls]
         if lacking:
@@ -122,6 +126,7 @@ def _prices(model: Model) -> str:
     prices = Prices.load()
     known = [
         f"{price.currency} {price.amount} in {region}"
+        + ("" if price.documented else " (as reported; no document states it)")
         for region in model.regions
         if (price := prices.of(region, model.name)) is not None
     ]
@@ -130,7 +135,7 @@ def _prices(model: Model) -> str:
 
 def _quota(model: Model) -> str:
     quota = model.quota
-    running = f"{quota.running} tasks at once" if quota.running else "no stated number at once"
+    running = f"{quota.running} tasks at once" if quota.running else "no limit of calls at once"
     return f"{quota.creates} calls in {quota.per_seconds:g} s, {running}"
 
 
@@ -138,9 +143,17 @@ def _parameters(model: Model) -> str:
     rows = []
     for parameter in model.parameters:
         sent = "" if parameter.sent is None else f"`{json.dumps(parameter.sent)}`"
-        default = "" if parameter.default is None else f"`{json.dumps(parameter.default)}`"
+        default = _default(parameter)
         rows.append((f"`{parameter.name}`", _allowed(parameter), default, sent, _says(parameter)))
     return _table(("parameter", "allowed", "provider's default", "sent", ""), rows)
+
+
+def _default(parameter: Parameter) -> str:
+    said = [] if parameter.default is None else [f"`{json.dumps(parameter.default)}`"]
+    for variant in parameter.variants:
+        if variant.default not in (None, parameter.default):
+            said.append(f"`{json.dumps(variant.default)}` where {variant.when}")
+    return "; ".join(said)
 
 
 def _allowed(parameter: Parameter) -> str:
@@ -155,6 +168,8 @@ def _says(parameter: Parameter) -> str:
         said += f" Only {', '.join(f'`{name}`' for name in parameter.functions)}."
     if parameter.only is not None:
         said += f" Only where {parameter.only}."
+    if parameter.examples:
+        said += f" Recommended: {', '.join(f'`{value}`' for value in parameter.examples)}."
     if parameter.effective is not None:
         said += f" Has effect only where {parameter.effective}; a warning elsewhere."
     return said
@@ -180,6 +195,8 @@ def _usage(model: Model) -> Iterator[str]:
 def _does(model: Model, function: Function) -> str:
     own = [f"`{p.name}`" for p in model.having(function.name) if p.functions is not None]
     said = function.says
+    if function.examples:
+        said += f" The provider promises to know: {', '.join(function.examples)}."
     if function.mask:
         said += " Needs `mask`: pure white is edited, pure black is kept."
     return said + (f" Has {', '.join(own)} of its own." if own else "")

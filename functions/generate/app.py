@@ -16,6 +16,7 @@ runtime = Runtime()
 @event_parser(model=Turn)
 @logger.inject_lambda_context
 def handler(event: Turn, context: LambdaContext) -> dict[str, Json]:
-    answer = generate(runtime, event.job_id, event.fence)
+    deadline = runtime.clock.now() + context.get_remaining_time_in_millis() / 1000
+    answer = generate(runtime, event.job_id, event.fence, deadline)
     logger.info("generate", extra=answer)
     return answer

@@ -5,6 +5,7 @@
     │   └── ProviderRefused   … found by the provider (content, parameters, images)
     ├── OperatorError         whoever runs the stack must mend it
     │   ├── SettingsError     … a setting is missing or impossible
+    │   ├── ResultHostUnknown … results come from a host that is not on the list
     │   └── AccountRefused    … the provider refuses the account (key, bill, activation)
     ├── TryLater              time will mend it; nothing was made, so it may be repeated
     │   ├── Conflict          … somebody else wrote first: read again, decide again
@@ -34,6 +35,14 @@ class SettingsError(OperatorError):
     """A setting is missing or has an impossible value; the message names it."""
 
 
+class ResultHostUnknown(OperatorError):
+    """A result lies on a host that is not on the list; it is kept there for 24 h (contract 6.3)."""
+
+    code = "ResultHostNotAllowed"
+
+
+NOT_SENT = "RequestNotSent"
+"""The code of a `TryLater` for a call whose body did not get out in time: nobody can have read it."""
 NOT_REACHED = "ProviderNotReached"
 """The code of a `TryLater` for a call that did not get as far as the provider."""
 

@@ -60,6 +60,36 @@ _MAGIC: Final = (
     ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]")),
     ("BMP", re.compile(rb"BM")),
 )
+_PICTURE: Final = "{}, which no model takes; save it as JPEG or PNG"
+_VIDEO: Final = "a video, not an image; save a picture from it as JPEG or PNG"
+_WEB_PAGE: Final = "a web page, not an image; download the image itself"
+_ZIP: Final = "a ZIP archive, not an image; unpack it and drop the images in it"
+_RAW: Final = "a camera's raw file"
+_PREAMBLE: Final = rb"(?:\xef\xbb\xbf)?(?>\s+|<\?xml[^>]*>|<!--.*?-->)*+"
+"""What may precede the first element of SVG or HTML; it never backtracks."""
+_OTHERS: Final = tuple(
+    (said, re.compile(magic, re.DOTALL))
+    for said, magic in (
+        (_PICTURE.format("HEIC"), rb".{4}ftyphe(?:i[cxms]|v[cxms])"),
+        (_PICTURE.format("AVIF"), rb".{4}ftypavi[fs]"),
+        # A general brand, after which a list of further ones says which kind it is.
+        (_PICTURE.format("AVIF"), rb".{4}ftypm[is]f1.{4}(?:.{4})*?avi[fs]"),
+        (_PICTURE.format("HEIC"), rb".{4}ftypm[is]f1.{4}(?:.{4})*?he(?:i[cxms]|v[cxms])"),
+        (_PICTURE.format("HEIF"), rb".{4}ftypm[is]f1"),
+        (_PICTURE.format("JPEG XL"), rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+        (_PICTURE.format("JPEG 2000"), rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"),
+        (_PICTURE.format("a Photoshop file"), rb"8BPS"),
+        (_PICTURE.format("PDF"), rb"%PDF-"),
+        (_PICTURE.format("SVG"), _PREAMBLE + rb"(?i:<(?:svg|!doctype\s+svg)\b)"),
+        (_PICTURE.format(_RAW), rb".{4}ftypcrx |FUJIFILMCCD-RAW|II(?:U\0|RO|RS)|MMOR|FOVb|\0MRM"),
+        (_VIDEO, rb".{4}ftyp(?:iso[m2-9]|mp4[12]|avc1|M4V |qt  |3g[p2]|MSNV|dash)"),
+        (_VIDEO, rb"\x1a\x45\xdf\xa3|RIFF.{4}AVI "),
+        (_WEB_PAGE, _PREAMBLE + rb"(?i:<(?:!doctype\s+html|html|head|body)\b)"),
+        (_ZIP, rb"PK\x03\x04"),
+    )
+)
+"""What is dropped in place of an image, by its first bytes: what to say of it."""
+_MOST_OF_A_MAGIC: Final = 1024
 _MIME: Final = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
@@ -203,7 +233,18 @@ def _look_at_bmp(data: bytes, whole: bool) -> ImageFacts:
 
 
 def _unknown(data: bytes) -> UnreadableImage:
-    return UnreadableImage(f"not a readable image; it begins with {shown_bytes(data)}")
+    """What to say of bytes that are none of the formats above."""
+    head = data[:_MOST_OF_A_MAGIC]
+    if head[4:8] == b"ftyp":  # a list of brands, as long as it says
+        head = head[: int.from_bytes(head[:4], "big")]
+    said = next((said for said, magic in _OTHERS if magic.match(head)), None)
+    if said is not None:
+        return UnreadableImage(said)
+    *most, last = _OPENERS
+    return UnreadableImage(
+        f"not a readable image; it begins with {shown_bytes(data)}; {', '.join(most)} and {last} "
+        "are read"
+    )
 
 
 def shown_bytes(data: bytes) -> str:
@@ -212,8 +253,12 @@ def shown_bytes(data: bytes) -> str:
 
 
 def shown_size(size: int) -> str:
-    """A number of bytes, readable, for a message."""
-    return f"{size / MIB:.1f} MB"
+    """A number of bytes, readable, for a message: rounded, with the bytes where that changes it.
+
+    So two numbers that differ are never shown alike, as a file one byte over its limit.
+    """
+    rounded = f"{size / MIB:.1f} MB"
+    return rounded if size * 10 % MIB == 0 else f"{rounded} ({size:,} bytes)"
 
 
 # --- rules -------------------------------------------------------------------------------------

@@ -26,10 +26,12 @@ from pydantic import BaseModel, ConfigDict
 from retouch.registry import Json, Mode, Quota
 
 ADMITTED_LEASE_SECONDS: Final = 120.0
-"""A dispatch that has not recorded its task by then is dead (its function lives for 45 s)."""
+"""A dispatch that has not recorded its task by then is dead (its function lives for 75 s)."""
 RUNNING_LEASE_SECONDS: Final = 300.0
-SYNC_LEASE_SECONDS: Final = 480.0
-"""Longer than `generate` can live (360 s) and its retry may be delayed."""
+GENERATE_SECONDS: Final = 600.0
+"""So long can `generate` live; nobody else may conclude anything from its silence before."""
+SYNC_LEASE_SECONDS: Final = GENERATE_SECONDS + 120.0
+"""Its retry may be delayed."""
 THROTTLE_BASE_SECONDS: Final = 1.0
 THROTTLE_MOST_SECONDS: Final = 60.0
 NARROW_SECONDS: Final = 1800.0
@@ -209,6 +211,8 @@ class Job(_Stored):
     """Whether that needs somebody: the account is refused, or the provider is not reached."""
     not_fetched: int = 0
     """How often the provider could not download an image."""
+    stumbles: int = 0
+    """How often the call could not be made though the provider was there: an upload that failed."""
     failure: Failure | None = None
     doubt: str | None = None
     """Set where money may have been spent without a result to show for it."""
@@ -373,7 +377,7 @@ def wait_for(job: Job, now: float, missing: tuple[str, ...]) -> tuple[Job, Write
 
 def settle(job: Job, now: float, status: Status, **changes: object) -> tuple[Job, Writes]:
     """Close a job that holds no slot and is in no backlog."""
-    closed = _touch(job, now, status=status, finished_at=now, **changes)
+    closed = _touch(job, now, status=status, finished_at=now, blocked=False, **changes)
     return closed, (PutJob(closed),)
 
 
@@ -476,12 +480,13 @@ def requeue(
     refusal: Failure | None = None,
     blocked: bool = False,
     not_fetched: bool = False,
+    stumbled: bool = False,
 ) -> tuple[Job, Writes]:
     """Put a job back where it was in the backlog, after a refusal that made nothing.
 
     `throttled_from`, the lane's pace, slows it down, and takes its margin away if it was in use;
     `paused_by` stops it for a while because the account is at fault; `not_fetched` says that the
-    provider could not download an image.
+    provider could not download an image, `stumbled` that the call could not be prepared or sent.
     """
     queued = _touch(
         job,
@@ -492,6 +497,9 @@ def requeue(
         refusal=refusal or paused_by or job.refusal,
         blocked=blocked or paused_by is not None,
         not_fetched=job.not_fetched + not_fetched,
+        stumbles=job.stumbles + stumbled,
+        task_id=None,
+        running_at=None,
     )
     update: dict[str, object] = {}
     if job.intent_at is not None:
@@ -501,6 +509,9 @@ def requeue(
         update |= {"throttles": lane.throttles + 1, "next_create_at": now + backoff}
         if len(lane.slots) > throttled_from.quota:
             update["narrow_until"] = now + NARROW_SECONDS
+    if stumbled:
+        # Only the job is slow, but it stays at its place; so the lane waits a moment with it.
+        update["next_create_at"] = max(lane.next_create_at, now + 2.0**job.stumbles)
     if paused_by is not None:
         update |= {"paused_until": now + PAUSE_SECONDS, "paused_by": paused_by}
     freed = _put_lane(lane, slots=_without(lane, job), **update)
@@ -529,8 +540,16 @@ def ended(
         blocked=False,
         ended_at=now,
     )
-    writes: Writes = (PutJob(finalizing), _put_lane(lane, slots=_without(lane, job)))
+    # An answer shows that the pace is right; an asynchronous create has shown it before.
+    mended = {} if answer is None else {"throttles": 0, "paused_by": None}
+    writes: Writes = (PutJob(finalizing), _put_lane(lane, slots=_without(lane, job), **mended))
     return finalizing, (*writes, PutAnswer(answer)) if answer is not None else writes
+
+
+def put_off(job: Job, now: float, why: Failure) -> tuple[Job, Writes]:
+    """Note that a job cannot go on until somebody mends something."""
+    waiting = _touch(job, now, refusal=why, blocked=True)
+    return waiting, (PutJob(waiting),)
 
 
 def unresolved(job: Job, lane: Lane, now: float, doubt: str) -> tuple[Job, Writes]:

@@ -24,14 +24,22 @@ Json: TypeAlias = JsonValue
 """Any value that JSON can hold."""
 
 MIB: Final = 1024 * 1024
+_MOST_LOOKED_AT: Final = 100
+"""Entries of a list in a parameter; no more would be read of."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a value is refused: what is allowed, and the nearest value that would do, if there is one."""
+    """Why a value is refused: what is allowed, and the nearest value that would do, if there is one.
+
+    `at` is the path inside the value, `[1].ratio`, where only a part of it is wrong; then `given` is
+    that part.
+    """
 
     allowed: str
     nearest: Json = None
+    at: str = ""
+    given: Json = None
 
 
 # --- kinds of parameter ------------------------------------------------------------------------
@@ -55,9 +63,17 @@ class Integer:
         """None if `value` is allowed."""
         allowed = self.allowed
         if isinstance(value, bool) or not isinstance(value, int):
-            return Fault(allowed)
+            return Fault(allowed, self._meant(value))
         if not self.low <= value <= self.high:
             return Fault(allowed, min(max(value, self.low), self.high))
+        return None
+
+    def _meant(self, value: Json) -> int | None:
+        """What somebody who wrote `"4"` or `4.0` means."""
+        if isinstance(value, float) and value.is_integer():
+            return min(max(int(value), self.low), self.high)
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
+            return min(max(int(value), self.low), self.high)
         return None
 
     def schema(self) -> dict[str, Json]:
@@ -104,7 +120,11 @@ class Flag:
 
     def check(self, value: Json) -> Fault | None:
         """None if `value` is allowed."""
-        return None if isinstance(value, bool) else Fault(self.allowed)
+        if isinstance(value, bool):
+            return None
+        word = value.lower() if isinstance(value, str) else value
+        meant = {"true": True, "yes": True, "false": False, "no": False}
+        return Fault(self.allowed, meant.get(word) if isinstance(word, str) else None)
 
     def schema(self) -> dict[str, Json]:
         """As JSON Schema."""
@@ -115,7 +135,10 @@ class Flag:
 class Size:
     """`"W*H"` within bounds of side, area or ratio, or one of the named tiers."""
 
-    tiers: tuple[str, ...] = ()
+    tiers: Mapping[str, int] = field(default_factory=dict)
+    """Names that are offered, and the side of a square of that area."""
+    known: Mapping[str, int] = field(default_factory=dict)
+    """What a name means that is not offered here."""
     sides: tuple[int, int] | None = None
     area: tuple[int, int] | None = None
     ratio: float | None = None
@@ -181,8 +204,8 @@ class Size:
         """What somebody who wrote `1024x768`, or a tier of another model, probably means."""
         if re.fullmatch(r"[1-9][kK]", value):
             if self.tiers:
-                return self.tiers[-1]
-            side = int(value[0]) * 1024
+                return [*self.tiers][-1]
+            side = self.known.get(value.upper(), int(value[0]) * 1024)
             return self._if_right(f"{side}*{side}")
         as_star = re.sub(r" *[xX×,*] *", "*", value[:20])
         return self._if_right(as_star) if as_star != value else None
@@ -216,23 +239,38 @@ class Boxes:
 
     def check(self, value: Json) -> Fault | None:
         """None if `value` is allowed; that there is one list per image is checked with the images."""
-        allowed = self.allowed
+        return next(iter(self.faults(value)), None)
+
+    def faults(self, value: Json) -> list[Fault]:
+        """Everything that is wrong with it."""
         if not isinstance(value, list):
-            return Fault(allowed)
-        for boxes in value:
+            return [Fault(self.allowed)]
+        found: list[Fault] = []
+        for image, boxes in enumerate(value[:_MOST_LOOKED_AT]):
             if not isinstance(boxes, list) or len(boxes) > self.most:
-                return Fault(allowed)
-            for box in boxes:
-                if not isinstance(box, list) or len(box) != 4:
-                    return Fault(allowed)
-                corners = [
-                    c
-                    for c in box
-                    if isinstance(c, int) and not isinstance(c, bool) and 0 <= c <= self.furthest
-                ]
-                if len(corners) != 4 or corners[0] >= corners[2] or corners[1] >= corners[3]:
-                    return Fault(allowed)
-        return None
+                said = f"a list of at most {self.most} boxes [x1, y1, x2, y2]"
+                found.append(Fault(said, at=f"[{image}]", given=boxes))
+                continue
+            for number, box in enumerate(boxes):
+                if (fault := self._box(box, f"[{image}][{number}]")) is not None:
+                    found.append(fault)
+        return found
+
+    def _box(self, box: Json, at: str) -> Fault | None:
+        allowed = "a box [x1, y1, x2, y2] of whole pixels with x1 < x2 and y1 < y2"
+        corners: list[int] = []
+        for corner in box if isinstance(box, list) else ():
+            if isinstance(corner, int) and not isinstance(corner, bool):
+                corners.append(corner)
+        if not isinstance(box, list) or len(box) != 4 or len(corners) != 4:
+            return Fault(allowed, at=at, given=box)
+        if any(not 0 <= corner <= self.furthest for corner in corners):
+            return Fault(allowed, at=at, given=box)
+        x1, y1, x2, y2 = corners
+        if x1 < x2 and y1 < y2:
+            return None
+        turned: list[Json] = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
+        return Fault(allowed, turned if x1 != x2 and y1 != y2 else None, at=at, given=box)
 
     def schema(self) -> dict[str, Json]:
         """As JSON Schema."""
@@ -261,21 +299,47 @@ class Palette:
 
     def check(self, value: Json) -> Fault | None:
         """None if `value` is allowed."""
-        allowed = self.allowed
-        if not isinstance(value, list) or not 3 <= len(value) <= 10:
-            return Fault(allowed)
+        return next(iter(self.faults(value)), None)
+
+    def faults(self, value: Json) -> list[Fault]:
+        """Everything that is wrong with it; their sum only where each colour is right."""
+        if not isinstance(value, list):
+            return [Fault(self.allowed)]
+        found: list[Fault] = []
+        if not 3 <= len(value) <= 10:
+            found.append(Fault(f"3–10 colours; these are {len(value)}"))
         hundredths = 0
-        for colour in value:
+        for index, colour in enumerate(value[:_MOST_LOOKED_AT]):
             if not isinstance(colour, dict) or set(colour) != {"hex", "ratio"}:
-                return Fault(allowed)
+                said = 'an object {"hex": "#RRGGBB", "ratio": "25.00%"} and nothing else'
+                found.append(Fault(said, at=f"[{index}]", given=colour))
+                continue
             hex_, ratio = colour["hex"], colour["ratio"]
             if not isinstance(hex_, str) or not self._HEX.fullmatch(hex_):
-                return Fault(allowed)
+                near = f"#{hex_}" if isinstance(hex_, str) else ""
+                meant = near if self._HEX.fullmatch(near) else None
+                found.append(Fault('a colour "#RRGGBB"', meant, f"[{index}].hex", hex_))
             match = self._RATIO.fullmatch(ratio) if isinstance(ratio, str) else None
             if match is None:
-                return Fault(allowed)
-            hundredths += int(match[1]) * 100 + int(match[2])
-        return None if hundredths == 10_000 else Fault(allowed)
+                said = 'a share with two decimals and a percent sign, as "25.00%"'
+                found.append(Fault(said, self._share(ratio), f"[{index}].ratio", ratio))
+            else:
+                hundredths += int(match[1]) * 100 + int(match[2])
+        if not found and hundredths != 10_000:
+            found.append(
+                Fault(f"ratios that add up to 100.00%; these make {hundredths / 100:.2f}%")
+            )
+        return found
+
+    @staticmethod
+    def _share(ratio: Json) -> str | None:
+        """What somebody who wrote `40`, `"40"` or `"40%"` means."""
+        text = str(ratio).removesuffix("%").strip() if isinstance(ratio, str | int | float) else ""
+        if isinstance(ratio, bool) or not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,2})?", text):
+            return None
+        share = float(text)
+        # 0.4 may mean forty per cent or less than one.
+        return f"{share:.2f}%" if 1 <= share <= 100 else None
 
     def schema(self) -> dict[str, Json]:
         """As JSON Schema."""
@@ -293,6 +357,14 @@ class Palette:
                 },
             },
         }
+
+
+def faults(kind: Kind, value: Json) -> list[Fault]:
+    """Everything that is wrong with a value."""
+    if isinstance(kind, Boxes | Palette):
+        return kind.faults(value)
+    fault = kind.check(value)
+    return [] if fault is None else [fault]
 
 
 Kind: TypeAlias = "Integer | Number | Flag | Size | Boxes | Palette"
@@ -334,6 +406,8 @@ class Variant:
 
     when: When
     kind: Kind
+    default: Json = None
+    """The provider's default there; None where none is documented."""
 
 
 @dataclass(frozen=True)
@@ -357,13 +431,30 @@ class Parameter:
     """What retouch sends where the sidecar is silent, because the provider's own default differs from
     page to page or costs more than was asked for (contract 8, 1 and 2). Where `effective` is set, only
     there."""
+    counts: When | None = None
+    """Where it says how many images are made at the most, and so billed."""
+    wants: str | None = None
+    """A switch that is of little use unless this other parameter is given too."""
+    examples: tuple[Json, ...] = ()
+    """Values that the provider recommends."""
+
+    def variant_for(self, parameters: Mapping[str, Json], has_images: bool) -> Variant | None:
+        """The variant that holds for a job; None where the parameter's own range does."""
+        return next((v for v in self.variants if v.when.holds(parameters, has_images)), None)
 
     def kind_for(self, parameters: Mapping[str, Json], has_images: bool) -> Kind:
         """The range that holds for a job."""
-        for variant in self.variants:
-            if variant.when.holds(parameters, has_images):
-                return variant.kind
-        return self.kind
+        variant = self.variant_for(parameters, has_images)
+        return self.kind if variant is None else variant.kind
+
+    def places_for(self, value: Json) -> list[When]:
+        """The conditions under which a value is allowed, as far as they can be said."""
+        found = [v.when for v in self.variants if not faults(v.kind, value)]
+        switches = {v.when.switch for v in self.variants if v.when.images is None}
+        if not faults(self.kind, value) and len(switches) == 1 == len(self.variants):
+            when = self.variants[0].when
+            found.append(replace(when, on=not when.on))
+        return found
 
 
 # --- models --------------------------------------------------------------------------------------
@@ -427,8 +518,6 @@ class Images:
     ratio: float | None = None
     """Longest to shortest side at the most."""
     alpha: bool = True
-    ascii_urls: bool = False
-    """Whether URLs must be free of characters outside ASCII (contract 3.2)."""
     data_urls: tuple[str, ...] = ("JPEG", "PNG", "BMP", "WEBP")
     """Formats that may travel inside a request as a data URL (contract 3.1)."""
 
@@ -445,6 +534,10 @@ class Function:
     says: str
     mask: bool = False
     """Whether a mask is required; elsewhere none is taken."""
+    placed: bool = False
+    """Whether its parameters mean a side of the image, so that it matters which way up it is."""
+    examples: tuple[str, ...] = ()
+    """Words that the provider promises to know in the prompt."""
 
 
 _DELAY_TOLERANCE_SECONDS: Final = 0.1
@@ -507,6 +600,10 @@ class Model:
     """Where a synchronous call must stream (contract 3.5)."""
     output: str = "PNG."
     """What is known of the result's size."""
+    takes: str = "not documented"
+    """How long a task usually takes."""
+    notes: tuple[str, ...] = ()
+    """What else its owner should know."""
     readings: tuple[Reading, ...] = ()
     snapshot_of: str | None = None
     """The model of which this is a dated snapshot."""
@@ -529,6 +626,15 @@ class Model:
     def function(self, name: str | None) -> Function | None:
         """The function of that name, if the model has it."""
         return next((f for f in self.functions if f.name == name), None)
+
+    def most_images(self, parameters: Mapping[str, Json], has_images: bool) -> int:
+        """How many images a job with these completed parameters makes, and bills, at the most."""
+        for parameter in self.parameters:
+            if parameter.counts is not None and parameter.counts.holds(parameters, has_images):
+                value = parameters.get(parameter.name)
+                if isinstance(value, int) and not isinstance(value, bool):
+                    return value
+        return 1
 
     def having(self, function: str | None) -> tuple[Parameter, ...]:
         """The parameters that a function has; all of them where the model has no functions."""
@@ -572,7 +678,9 @@ _GENERATION: Final = "services/aigc/image-generation/generation"
 _MULTIMODAL: Final = "services/aigc/multimodal-generation/generation"
 
 _SEED = Parameter("seed", Integer(0, 2147483647), "Like results for like seeds; random if absent.")
-_WATERMARK = Parameter("watermark", Flag(), "Puts the provider's mark bottom right.", default=False)
+_WATERMARK = Parameter(
+    "watermark", Flag(), 'Puts the mark "AI生成" (made by AI) bottom right.', default=False
+)
 _PROMPT_EXTEND = Parameter(
     "prompt_extend", Flag(), "Lets the provider rewrite the prompt.", default=True
 )
@@ -609,27 +717,44 @@ _WANX_21 = Model(  # contract 3.2
         (*_PHOTO, "TIFF"),
         10 * MIB,
         sides=(512, 4096),
-        ascii_urls=True,
         data_urls=(*_PHOTO, "TIFF"),
     ),
     prompt_chars=800,
     quota=Quota(2, 1.0, 2),
     polling=Polling(first=3, interval=3),
     output="PNG. Its size is not documented, but for the factors of expand and super_resolution.",
+    takes="5–15 s",
     functions=(
-        Function("stylization_all", "Restyles the whole image."),
-        Function("stylization_local", "Restyles one object."),
+        Function(
+            "stylization_all",
+            "Restyles the whole image.",
+            examples=("French picture book", "gold-foil art"),
+        ),
+        Function(
+            "stylization_local",
+            "Restyles one object.",
+            examples=(
+                "ice",
+                "cloud",
+                "Chinese festive lantern",
+                "wooden plank",
+                "blue-and-white porcelain",
+                "fluffy",
+                "weaving",
+                "balloon",
+            ),
+        ),
         Function("description_edit", "Edits as the prompt says, no region given."),
         Function("description_edit_with_mask", "Edits the white area of the mask.", mask=True),
         Function("remove_watermark", "Removes Chinese or English text marks."),
-        Function("expand", "Outpaints by a factor for each direction."),
+        Function("expand", "Outpaints by a factor for each direction.", placed=True),
         Function("super_resolution", "Sharpens and enlarges."),
         Function("colorization", "Colours a grey image."),
         Function("doodle", "Makes an image from line art."),
         Function("control_cartoon_feature", "A new scene with the input's cartoon character."),
     ),
     parameters=(
-        Parameter("n", Integer(1, 4), _COUNT, default=1, sent=1),
+        Parameter("n", Integer(1, 4), _COUNT, default=1, sent=1, counts=ALWAYS),
         _SEED,
         _WATERMARK,
         Parameter(
@@ -673,6 +798,8 @@ _WANX_21 = Model(  # contract 3.2
     ),
 )
 
+_QWEN_WATERMARK = replace(_WATERMARK, says='Puts the mark "Qwen-Image" bottom right.')
+_QWEN_ROUNDS = Reading(5, "The result's sides may differ from `size` by up to 16 pixels.")
 _QWEN_PLUS = Model(  # contract 3.3
     name="qwen-image-edit-plus",
     says="Edits or combines one to three images, up to six results.",
@@ -685,20 +812,39 @@ _QWEN_PLUS = Model(  # contract 3.3
     negative_prompt_chars=500,
     quota=Quota(2, 1.0, None),
     output="PNG of about one megapixel with the last image's ratio, or of `size`, rounded to 16.",
+    notes=("Today it is the same as qwen-image-edit-plus-2025-10-30.",),
     parameters=(
-        Parameter("n", Integer(1, 6), _COUNT, default=1, sent=1),
+        Parameter("n", Integer(1, 6), _COUNT, default=1, sent=1, counts=ALWAYS),
         Parameter(
             "size",
             Size(sides=(512, 2048)),
             "Size of the result; else about one megapixel with the last image's ratio.",
+            examples=(
+                "1024*1024",
+                "1536*1536",
+                "768*1152",
+                "1024*1536",
+                "1152*768",
+                "1536*1024",
+                "960*1280",
+                "1080*1440",
+                "1280*960",
+                "1440*1080",
+                "720*1280",
+                "1080*1920",
+                "1280*720",
+                "1920*1080",
+                "1344*576",
+                "2048*872",
+            ),
         ),
         _PROMPT_EXTEND,
-        _WATERMARK,
+        _QWEN_WATERMARK,
         _SEED,
     ),
     readings=(
         _TRUNCATES,
-        Reading(5, "The result's sides may differ from `size` by up to 16 pixels."),
+        _QWEN_ROUNDS,
         Reading(9, "negative_prompt stands at the top of the sidecar; it goes into parameters."),
         Reading(21, "Sides of 384–3072 pixels are advice, so others are a warning."),
         Reading(22, "One to three images, though an old message speaks of one."),
@@ -710,9 +856,11 @@ _QWEN_BASE = replace(
     name="qwen-image-edit",
     says="Edits or combines one to three images, one result.",
     output="PNG of about one megapixel with the last image's ratio.",
+    notes=(),
+    readings=tuple(reading for reading in _QWEN_PLUS.readings if reading is not _QWEN_ROUNDS),
     parameters=(
-        Parameter("n", Integer(1, 1), "Always 1.", default=1, sent=1),
-        _WATERMARK,
+        Parameter("n", Integer(1, 1), "Always 1.", default=1, sent=1, counts=ALWAYS),
+        _QWEN_WATERMARK,
         _SEED,
     ),
 )
@@ -720,9 +868,21 @@ _QWEN_MAX = replace(
     _QWEN_PLUS,
     name="qwen-image-edit-max",
     says="As qwen-image-edit-plus, better and slower: two calls a minute.",
+    notes=("Today it is the same as qwen-image-edit-max-2026-01-16.",),
     quota=Quota(2, 60.0, None),
 )
 
+_WAN_SIZES: Final = (
+    "1280*1280",
+    "1024*1024",
+    "800*1200",
+    "1200*800",
+    "960*1280",
+    "1280*960",
+    "720*1280",
+    "1280*720",
+    "1344*576",
+)
 _WAN_25 = Model(  # contract 3.4
     name="wan2.5-i2i-preview",
     says="Edits or combines one to three images.",
@@ -736,16 +896,18 @@ _WAN_25 = Model(  # contract 3.4
     quota=Quota(5, 1.0, 5),
     polling=Polling(first=10, interval=10),
     output="PNG of about 1280*1280 with the last image's ratio, or of `size`.",
+    takes="one to two minutes",
     parameters=(
         Parameter(
             "size",
             Size(area=(_AREA_768, 1280 * 1280), ratio=4.0),
             "Size of the result; else about 1280*1280 with the last image's ratio.",
+            examples=_WAN_SIZES,
         ),
-        Parameter("n", Integer(1, 4), _COUNT, default=4, sent=1),
+        Parameter("n", Integer(1, 4), _COUNT, default=4, sent=1, counts=ALWAYS),
         _PROMPT_EXTEND,
         _WATERMARK,
-        _SEED,
+        replace(_SEED, says=_SEED.says + " With n above 1 the images use seed, seed+1, …."),
     ),
     readings=(
         Reading(2, _N_IS_SENT.format("4")),
@@ -761,6 +923,7 @@ _WAN_25 = Model(  # contract 3.4
 
 _INTERLEAVE: Final = When("enable_interleave")
 _NO_INTERLEAVE: Final = When("enable_interleave", on=False)
+_TIERS_26: Final[Mapping[str, int]] = {"1K": 1280, "2K": 2048}
 _WAN_26 = Model(  # contract 3.5
     name="wan2.6-image",
     says="Edits or combines up to four images; or writes text with images.",
@@ -782,6 +945,7 @@ _WAN_26 = Model(  # contract 3.5
     exact_count=_NO_INTERLEAVE,
     streams=_INTERLEAVE,
     output="PNG. A tier keeps the last image's ratio; sides are multiples of 16.",
+    takes="about 20 s; text with images two to four minutes",
     parameters=(
         Parameter(
             "enable_interleave",
@@ -791,18 +955,26 @@ _WAN_26 = Model(  # contract 3.5
         ),
         Parameter(
             "size",
-            Size(tiers=("1K", "2K"), area=(_AREA_768, 2048 * 2048), ratio=4.0),
-            "Size of the result; 1K is about 1280*1280, 2K about 2048*2048.",
-            variants=(Variant(_INTERLEAVE, Size(area=(_AREA_768, 1280 * 1280), ratio=4.0)),),
+            Size(tiers=_TIERS_26, area=(_AREA_768, 2048 * 2048), ratio=4.0),
+            "Size of the result; 1K is about 1280*1280, 2K about 2048*2048. With enable_interleave, "
+            "where it is absent: the input's own size up to an area of 1280*1280, else scaled to that.",
+            variants=(
+                Variant(
+                    _INTERLEAVE,
+                    Size(known=_TIERS_26, area=(_AREA_768, 1280 * 1280), ratio=4.0),
+                ),
+            ),
             default="1K",
+            examples=("1K", "2K", *_WAN_SIZES),
         ),
         Parameter(
             "n",
             Integer(1, 4),
             _COUNT + " Always 1 with enable_interleave.",
-            variants=(Variant(_INTERLEAVE, Integer(1, 1)),),
+            variants=(Variant(_INTERLEAVE, Integer(1, 1), default=1),),
             default=4,
             sent=1,
+            counts=_NO_INTERLEAVE,
         ),
         Parameter(
             "max_images",
@@ -811,6 +983,7 @@ _WAN_26 = Model(  # contract 3.5
             effective=_INTERLEAVE,
             default=5,
             sent=5,
+            counts=_INTERLEAVE,
         ),
         replace(_PROMPT_EXTEND, effective=_NO_INTERLEAVE),
         _WATERMARK,
@@ -820,6 +993,7 @@ _WAN_26 = Model(  # contract 3.5
         Reading(2, _N_IS_SENT.format("4") + " max_images is sent too: 5, the documented default."),
         Reading(3, "1K means about 1280*1280 with this model."),
         Reading(4, "Samples show smaller results than a tier promises, so no size is relied on."),
+        Reading(5, "Sides are rounded to multiples of 16."),
         Reading(9, "negative_prompt stands at the top of the sidecar; it goes into parameters."),
         Reading(11, "Several images come as several choices, or as one; both are read."),
         Reading(14, "The end of a stream is told by finish_reason, never by `finished`."),
@@ -833,7 +1007,8 @@ _WAN_26 = Model(  # contract 3.5
 _SEQUENTIAL: Final = When("enable_sequential")
 _NOT_SEQUENTIAL: Final = When("enable_sequential", on=False)
 _TEXT_ONLY: Final = When("enable_sequential", on=False, images=False)
-_SIZE_27: Final = Size(tiers=("1K", "2K"), area=(_AREA_768, 2048 * 2048), ratio=8.0)
+_TIERS_27: Final[Mapping[str, int]] = {"1K": 1024, "2K": 2048}
+_SIZE_27: Final = Size(tiers=_TIERS_27, area=(_AREA_768, 2048 * 2048), ratio=8.0)
 _WAN_27 = Model(  # contract 3.6
     name="wan2.7-image",
     says="Makes, edits or combines up to nine images; consistent sets of images. The faster one.",
@@ -847,6 +1022,7 @@ _WAN_27 = Model(  # contract 3.6
     polling=Polling(first=5, interval=5),
     exact_count=_NOT_SEQUENTIAL,
     output="PNG. A tier keeps the last image's ratio, and is square without images.",
+    takes="10–25 s",
     parameters=(
         Parameter(
             "size",
@@ -858,11 +1034,12 @@ _WAN_27 = Model(  # contract 3.6
             "n",
             Integer(1, 4),
             _COUNT + " With enable_sequential the most to make.",
-            variants=(Variant(_SEQUENTIAL, Integer(1, 12)),),
+            variants=(Variant(_SEQUENTIAL, Integer(1, 12), default=12),),
             default=1,
             sent=1,
+            counts=ALWAYS,
         ),
-        Parameter("enable_sequential", Flag(), "Makes a consistent set.", default=False),
+        Parameter("enable_sequential", Flag(), "Makes a consistent set.", default=False, wants="n"),
         Parameter(
             "thinking_mode",
             Flag(),
@@ -870,7 +1047,12 @@ _WAN_27 = Model(  # contract 3.6
             effective=_TEXT_ONLY,
             default=True,
         ),
-        Parameter("color_palette", Palette(), "Colours to work with.", only=_NOT_SEQUENTIAL),
+        Parameter(
+            "color_palette",
+            Palette(),
+            "Colours to work with; eight are advised.",
+            only=_NOT_SEQUENTIAL,
+        ),
         Parameter(
             "bbox_list",
             Boxes(),
@@ -908,7 +1090,8 @@ _WAN_27_PRO = replace(
             variants=(
                 Variant(
                     _TEXT_ONLY,
-                    Size(tiers=("1K", "2K", "4K"), area=(_AREA_768, 4096 * 4096), ratio=8.0),
+                    Size(tiers={**_TIERS_27, "4K": 4096}, area=(_AREA_768, 4096 * 4096), ratio=8.0),
+                    default="2K",
                 ),
             ),
         )
@@ -919,10 +1102,33 @@ _WAN_27_PRO = replace(
 )
 
 
+READINGS: Final = (
+    Reading(12, "The kind of a piece of content is told by what it holds, not by its `type`."),
+    Reading(13, "A task's error is looked for in `output` first, then on top."),
+    Reading(
+        24, '"HTTP supports asynchronous calls only" is taken for a slip where both are described.'
+    ),
+    Reading(28, "Whether a cancel took effect is asked for; its answer does not say."),
+    Reading(29, "The task list's rows stand in `data`."),
+    Reading(30, "CANCELED ends a task, though one page leaves it out."),
+    Reading(31, "UNKNOWN ends a task, once it is a minute old."),
+    Reading(32, "Results and tasks are gone after 24 hours, for every model."),
+    Reading(33, "Results come from the documented hosts, and from those that are configured."),
+    Reading(35, "A call with the wrong asynchronous header is never made, so its 429 never comes."),
+    Reading(36, "Beyond the quota of running tasks one more is sent; where that is refused, none."),
+    Reading(37, "A refusal at the call and a failure of the task are read alike."),
+    Reading(38, "Counts of a task's images are used where they are there."),
+    Reading(40, "Prices are configuration."),
+    Reading(41, "Token counts are kept as they come and never used."),
+    Reading(42, "Times without a zone are UTC+8, in every region."),
+)
+"""The readings that hold for all models."""
+
+
 def snapshot(model: Model, name: str) -> Model:
     """A dated snapshot of a model: the same rules, a quota of its own, under its own name."""
     says = f"A dated snapshot of {model.name}."
-    return replace(model, name=name, says=says, snapshot_of=model.name)
+    return replace(model, name=name, says=says, notes=(), snapshot_of=model.name)
 
 
 MODELS: Final[Mapping[str, Model]] = {

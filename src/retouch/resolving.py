@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from retouch import fitting, imaging, keys, sidecar
 from retouch.catalogue import Catalogue
@@ -19,22 +18,27 @@ from retouch.fitting import CannotFit, Fitted
 from retouch.imaging import ImageFacts, UnreadableImage
 from retouch.jobs import Mended, Source
 from retouch.ports import Inbox, Stored
-from retouch.registry import MODELS, Json, Model
-from retouch.sidecar import Order, Problem
-
-_DIRECTED: Final = ("expand",)
-"""Functions whose parameters mean a side of the image."""
+from retouch.registry import MODELS, Json
+from retouch.sidecar import Draft, Order, Problem
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sidecar that passed, and the images it means: names as in the sidecar, keys in the inbox."""
+    """A sidecar that was read, and the images it means: names as in the sidecar, keys in the inbox.
 
-    order: Order
-    model: Model
-    names: tuple[str, ...]
+    `order` is None where `problems` say why it is refused; its images are examined all the same, so
+    that everything is said at once.
+    """
+
+    order: Order | None
+    draft: Draft
+    names: tuple[str | None, ...]
+    """None stands for a name that is refused, so that the others keep their places."""
     wanted: tuple[str, ...]
     """Inbox keys of the images and the mask."""
+    fields: Mapping[str, str]
+    """The field that names each of them."""
+    problems: tuple[Problem, ...] = ()
     unnamed: str | None = None
     """Set where the sidecar is named after an image that is not there: `shoes/red.*`."""
 
@@ -83,20 +87,38 @@ def plan(
     raw = sidecar.read(data)
     if isinstance(raw, Problem):
         return [raw]
-    order = sidecar.check(raw, models=models, regions=regions)
-    if isinstance(order, list):
-        return order
-    names = order.images if order.images is not None else _named_after(inbox, dropped.key)
-    if not isinstance(names, tuple):
-        return names
-    needed = [name for name in (*names, order.mask) if name and not sidecar.is_url(name)]
+    judged, draft = sidecar.judge(raw, models=models, regions=regions)
+    problems = judged if isinstance(judged, list) else []
+    if draft is None:
+        return problems
+    names: tuple[str | None, ...]
+    if draft.images is not None:
+        names = draft.images
+        places = {n: f"images[{index}]" for index, n in enumerate(names) if n is not None}
+    else:
+        found = _named_after(inbox, dropped.key)
+        if isinstance(found, Outranked):
+            return found
+        if isinstance(found, list):
+            return [*problems, *found]
+        names = found
+        places = dict.fromkeys(found, "images")
+    if draft.mask is not None:
+        places.setdefault(draft.mask, "mask")
+    fields = {
+        keys.resolve(dropped.key, name): place
+        for name, place in places.items()
+        if not sidecar.is_url(name)
+    }
     return Plan(
-        order=order,
-        model=models[order.model],
+        order=None if isinstance(judged, list) else judged,
+        draft=draft,
         names=names,
-        wanted=tuple(dict.fromkeys(keys.resolve(dropped.key, name) for name in needed)),
+        wanted=tuple(fields),
+        fields=fields,
+        problems=tuple(problems),
         unnamed=f"{keys.image_prefix(dropped.key)}*"
-        if order.images is None and not names
+        if draft.images is None and not names
         else None,
     )
 
@@ -121,12 +143,16 @@ def _named_after(inbox: Inbox, key: str) -> tuple[str, ...] | list[Problem] | Ou
 
 
 def look_for(inbox: Inbox, key: str, planned: Plan, folder: str) -> Resolution:
-    """Find and examine the images of the sidecar of that key, whose results go to `folder`."""
+    """Find and examine the images of the sidecar of that key, whose results go to `folder`.
+
+    What is there is examined also where something else is missing.
+    """
     there = {want: stored for want in planned.wanted if (stored := inbox.head(want)) is not None}
+    found = _Examination(inbox, key, planned, folder, there).run()
     missing = tuple(want for want in planned.wanted if want not in there)
     if missing or planned.unnamed is not None:
-        return Resolution(missing=missing or (planned.unnamed or "",))
-    return _Examination(inbox, key, planned, folder, there).run()
+        found.missing = missing or (planned.unnamed or "",)
+    return found
 
 
 @dataclass(frozen=True)
@@ -151,55 +177,50 @@ class _Examination:
     found: Resolution = field(default_factory=Resolution)
 
     def run(self) -> Resolution:
-        order = self.planned.order
-        boxes = order.parameters.get("bbox_list")
-        placed = order.mask is not None or bool(boxes) or order.function in _DIRECTED
+        draft = self.planned.draft
+        directed = draft.function is not None and draft.function.placed
+        placed = draft.mask is not None or bool(draft.boxes) or directed
         seen: list[_Seen | None] = []
         for index, name in enumerate(self.planned.names):
+            if name is None:
+                seen.append(None)
+                continue
             if sidecar.is_url(name):
                 self.found.images.append(Source(key=name))
                 seen.append(None)
                 continue
-            field_ = f"images[{index}]" if order.images is not None else "image"
-            image = self._image(name, field_, f"image-{index + 1}", placed)
-            seen.append(image)
+            field_ = f"images[{index}]" if draft.images is not None else "images"
+            image = self._read(name, field_)
             if image is not None:
+                image = self._as_sent(image, field_, f"image-{index + 1}", placed)
                 self.found.images.append(image.source)
+            seen.append(image)
         facts = [None if image is None else image.facts for image in seen]
-        self.found.problems += imaging.check_boxes(boxes, facts, self.planned.model)
-        if isinstance(boxes, list) and not self.found.problems:
-            self._move_boxes(boxes, seen)
-        if order.mask is not None:
-            self._mask(order.mask, seen[0] if seen else None)
+        self.found.problems += imaging.check_boxes(draft.boxes, facts, draft.model)
+        passed = self.planned.order is not None and not self.found.problems
+        if isinstance(draft.boxes, list) and passed:
+            self._move_boxes(draft.boxes, seen)
+        if draft.mask is not None:
+            self._mask(draft.mask, seen[0] if seen else None)
         return self.found
 
-    def _image(self, name: str, field_: str, sent_as: str, placed: bool) -> _Seen | None:
-        """An image, mended where that was asked for; None where it will not do."""
-        image = self._read(name, field_)
-        if image is None:
-            return None
-        rules = self.planned.model.images
+    def _as_sent(self, image: _Seen, field_: str, sent_as: str, placed: bool) -> _Seen:
+        """An image, mended where that was asked for; what is wrong with it is noted."""
+        rules, fit = self.planned.draft.model.images, self.planned.draft.fit
         fitted: Fitted | None = None
-        if self.planned.order.fit:
+        if fit:
             try:
                 fitted = fitting.fit_image(image.data, image.facts, rules)
             except (UnreadableImage, CannotFit) as error:
                 self._refuse(field_, image.source.key, error)
-                return None
+                return image
         facts = image.facts if fitted is None else fitted.facts
         problems, notes = imaging.check_image(
-            facts,
-            rules,
-            field_,
-            image.source.key,
-            placed=placed,
-            hint=not self.planned.order.fit,
+            facts, rules, field_, image.source.key, placed=placed, hint=not fit
         )
         self.found.problems += problems
         self.found.warnings += notes
-        if problems:
-            return None
-        return image if fitted is None else self._mended(image, fitted, sent_as)
+        return image if fitted is None or problems else self._mended(image, fitted, sent_as)
 
     def _mask(self, name: str, base: _Seen | None) -> None:
         if sidecar.is_url(name):
@@ -208,16 +229,15 @@ class _Examination:
         mask = self._read(name, "mask")
         if mask is None:
             return
-        rules = self.planned.model.images
+        rules, fit = self.planned.draft.model.images, self.planned.draft.fit
         key = mask.source.key
-        if not self.planned.order.fit or base is None:
-            hint = not self.planned.order.fit
+        if not fit or base is None:
             problems, notes = imaging.check_image(
-                mask.facts, rules, "mask", key, placed=True, hint=hint
+                mask.facts, rules, "mask", key, placed=True, hint=not fit
             )
             if not problems:
                 facts = base.facts if base is not None else None
-                problems = imaging.check_mask(mask.data, key, facts, hint=hint)
+                problems = imaging.check_mask(mask.data, key, facts, hint=not fit)
             self.found.problems += problems
             self.found.warnings += notes
             self.found.mask = mask.source
@@ -267,9 +287,10 @@ class _Examination:
             self.found.warnings.append(Problem("parameters.bbox_list", said))
 
     def _read(self, name: str, field_: str) -> _Seen | None:
-        stored = self.there[keys.resolve(self.key, name)]
-        rules = self.planned.model.images
-        fit = self.planned.order.fit
+        stored = self.there.get(keys.resolve(self.key, name))
+        if stored is None:
+            return None
+        rules, fit = self.planned.draft.model.images, self.planned.draft.fit
         most = max(rules.max_bytes, imaging.FIT_MAX_BYTES) if fit else rules.max_bytes
         if stored.size > most:
             said = (

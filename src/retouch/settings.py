@@ -20,6 +20,7 @@ from retouch.errors import SettingsError
 from retouch.registry import QUERIES_PER_SECOND, REGIONS, Mode
 
 _PREFIX: Final = "RETOUCH_"
+_API_PATH: Final = "/api/v1"
 
 
 class Delivery(StrEnum):
@@ -45,9 +46,11 @@ class Price:
 
     amount: Decimal
     currency: str
+    documented: bool = True
+    """Whether the provider's documents state it, or others have reported it."""
 
 
-def _price(amount: object, currency: object) -> Price:
+def _price(amount: object, currency: object, documented: bool) -> Price:
     if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
         raise TypeError(f"{amount!r} is not a price")
     value = Decimal(amount)
@@ -55,7 +58,7 @@ def _price(amount: object, currency: object) -> Price:
         raise ValueError(f"{amount!r} is not a price")
     if not isinstance(currency, str) or not currency:
         raise TypeError(f"{currency!r} is not a currency")
-    return Price(value, currency)
+    return Price(value, currency, documented)
 
 
 class Prices:
@@ -81,8 +84,12 @@ class Prices:
             try:
                 for region, of_region in json.loads(text, parse_float=Decimal).items():
                     currency = of_region["currency"]
+                    # What an operator gives is taken at its word.
+                    documented = of_region.get("documented", [*of_region["models"]])
+                    if not isinstance(documented, list):
+                        raise TypeError(f"documented: {documented!r} is not a list")
                     for model, amount in of_region["models"].items():
-                        price = _price(amount, currency)
+                        price = _price(amount, currency, model in documented)
                         table.setdefault(region, {})[model] = price
             except (ValueError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
                 raise SettingsError(
@@ -207,7 +214,17 @@ def endpoints(regions: str, base_urls: str, workspaces: str) -> dict[str, Endpoi
                 f"{_PREFIX}PROVIDER_BASE_URLS: {name} has no public base URL; give your "
                 f'workspace\'s, {{"{name}": "https://WORKSPACE.eu-central-1.maas.aliyuncs.com/api/v1"}}'
             )
+        if not base_url.rstrip("/").endswith(_API_PATH):
+            raise SettingsError(
+                f"{_PREFIX}PROVIDER_BASE_URLS: {base_url} does not end in {_API_PATH}, as {name}'s must"
+            )
         found[name] = Endpoint(base_url.rstrip("/"), ids.get(name))
+    for setting, given in (("PROVIDER_BASE_URLS", urls), ("PROVIDER_WORKSPACES", ids)):
+        if unused := given.keys() - found.keys():
+            raise SettingsError(
+                f"{_PREFIX}{setting} names {', '.join(sorted(unused))}, but the stack works in "
+                f"{', '.join(found)} only"
+            )
     return found
 
 

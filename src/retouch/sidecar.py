@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, TypeAlias, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from retouch import examples
 from retouch.catalogue import Catalogue
@@ -29,6 +30,7 @@ from retouch.registry import (
     Model,
     Parameter,
     When,
+    faults,
 )
 
 MAX_BYTES: Final = 256 * 1024
@@ -94,6 +96,19 @@ class Order:
     labels: Mapping[str, str]
     priority: int
     warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What can be told of a sidecar's images whether or not it passed, so that all is said at once."""
+
+    model: Model
+    function: Function | None
+    images: tuple[str | None, ...] | None
+    """None stands for a name that is refused."""
+    mask: str | None
+    fit: bool
+    boxes: Json
 
 
 @dataclass
@@ -204,7 +219,9 @@ def read(data: bytes) -> dict[str, Json] | Problem:
     try:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
-        return Problem("", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
+        return Problem(
+            "", f"not JSON: {_syntax(error)} at line {error.lineno}, column {error.colno}"
+        )
     except ValueError as error:  # _Refused, and integers too long to convert
         return Problem("", f"not usable JSON: {error}")
     if not isinstance(value, dict):
@@ -212,8 +229,27 @@ def read(data: bytes) -> dict[str, Json] | Problem:
     return cast("dict[str, Json]", value)
 
 
+_CURLY: Final = "\u201c\u201d\u2018\u2019"
+
+
+def _syntax(error: json.JSONDecodeError) -> str:
+    """What is wrong with JSON, for somebody who does not know its grammar by heart."""
+    at = error.doc[error.pos : error.pos + 1]
+    before = error.doc[: error.pos].rstrip()[-1:]
+    if not error.doc.strip():
+        return "the file is empty; a sidecar is an object {…}"
+    if at == "'" or any(char in _CURLY for char in error.doc):
+        return """only the straight " is a quotation mark in JSON, not ', \u201c or \u201d"""
+    if "trailing comma" in error.msg or (at in ("}", "]") and before == ","):
+        return "a comma stands before the closing bracket; take it out"
+    said = f"{error.msg[0].lower()}{error.msg[1:]}".removesuffix(" at")
+    cut = at == "" or error.msg.startswith("Unterminated")
+    return f"{said}; the file may be cut off" if cut else said
+
+
 def _closest(word: str, choices: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word[:100], list(choices), n=1, cutoff=0.6)
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word[:100]).lower()
+    found = difflib.get_close_matches(snake, list(choices), n=1, cutoff=0.6)
     return f'; did you mean "{found[0]}"?' if found else ""
 
 
@@ -236,16 +272,17 @@ def _text(raw: Mapping[str, Json], name: str, limit: int | None, findings: _Find
     return value
 
 
-def _check_images(
-    raw: Mapping[str, Json], model: Model | None, findings: _Findings
-) -> tuple[str, ...] | None:
+def _check_images(raw: Mapping[str, Json], findings: _Findings) -> tuple[str | None, ...] | None:
     value = raw.get("images")
     if value is None:
         return None
     if not isinstance(value, list):
-        findings.refuse("images", f'{shown(value)} is not allowed; a list of names is: ["a.jpg"]')
+        named = isinstance(value, str) and 0 < len(value.strip()) <= 50
+        usable = named and isinstance(value, str) and unusable_name(value) is None
+        near = f"; nearest {shown([value])}" if usable else ""
+        findings.refuse("images", f"{shown(value)} is not allowed; a list of names is{near}")
         return None
-    names: list[str] = []
+    names: list[str | None] = []
     for index, name in enumerate(value):
         path = f"images[{index}]"
         if findings.full:
@@ -253,12 +290,11 @@ def _check_images(
             break
         if not isinstance(name, str) or not name.strip():
             findings.refuse(path, f"{shown(name)} is not allowed; the name of an image is")
+            names.append(None)
             continue
         if (reason := unusable_name(name)) is not None:
             findings.refuse(path, f"{shown(name)} {reason}")
-            continue
-        if not _url_will_do(name, model):
-            findings.refuse(path, f"{shown(name)} {_NOT_ASCII}")
+            names.append(None)
             continue
         names.append(name)
     return tuple(names)
@@ -285,7 +321,9 @@ def unusable_name(name: str) -> str | None:
     if name[:5].lower() == "data:":
         return "is not allowed; drop the image beside the sidecar and give its name"
     if "://" in name or name[:5].lower() == "http:" or name[:6].lower() == "https:":
-        return None if _is_public(name) else _NOT_PUBLIC
+        if not _is_public(name):
+            return _NOT_PUBLIC
+        return None if name.isascii() else _NOT_ASCII + _near_url(name)
     pieces = name.removeprefix("/").split("/")
     if any(piece in ("", ".", "..") for piece in pieces):
         return (
@@ -302,6 +340,22 @@ _NOT_PUBLIC: Final = (
 )
 
 
+_LONGEST_NEAR: Final = 600
+_NOT_ASCII: Final = "has characters that a URL must not; they must be percent-encoded"
+
+
+def quoted(url: str) -> str:
+    """A URL with whatever is not ASCII percent-encoded."""
+    return "".join(char if char.isascii() else quote(char) for char in url)
+
+
+def _near_url(url: str) -> str:
+    encoded = quoted(url)
+    # A host's name is not encoded like that.
+    plain = (urlsplit(url).hostname or "").isascii() and len(encoded) <= _LONGEST_NEAR
+    return f"; nearest {shown(encoded, _LONGEST_NEAR + 2)}" if plain else ""
+
+
 def _is_public(name: str) -> bool:
     """Whether it is a URL that somebody else can be told to fetch."""
     if not is_url(name) or any(char.isspace() or not char.isprintable() for char in name):
@@ -314,23 +368,12 @@ def _is_public(name: str) -> bool:
     return named and parts.username is None and parts.password is None
 
 
-_NOT_ASCII: Final = (
-    "has characters outside ASCII, which this model's URLs must not; percent-encode them"
-)
-
-
-def _url_will_do(name: str, model: Model | None) -> bool:
-    return model is None or not model.images.ascii_urls or not is_url(name) or name.isascii()
-
-
 def is_url(name: str) -> bool:
     """Whether an image is named by URL, to be passed on and never fetched by us."""
     return name.startswith("https://")
 
 
-def _check_mask_name(
-    raw: Mapping[str, Json], model: Model | None, findings: _Findings
-) -> str | None:
+def _check_mask_name(raw: Mapping[str, Json], findings: _Findings) -> str | None:
     value = raw.get("mask")
     if value is None:
         return None
@@ -339,9 +382,6 @@ def _check_mask_name(
         return None
     if (reason := unusable_name(value)) is not None:
         findings.refuse("mask", f"{shown(value)} {reason}")
-        return None
-    if not _url_will_do(value, model):
-        findings.refuse("mask", f"{shown(value)} {_NOT_ASCII}")
         return None
     return value
 
@@ -387,7 +427,7 @@ def _check_parameters(
             findings.more += 1  # without looking for what may have been meant
             continue
         if known is None:
-            findings.refuse(path, _unknown_parameter(name, model, models))
+            findings.refuse(path, _unknown_parameter(name, model, function, models))
             continue
         if (
             known.functions is not None
@@ -399,20 +439,53 @@ def _check_parameters(
                 f"is not a parameter of the function {function.name}; {_have(known.functions)} it",
             )
             continue
-        fault = known.kind_for(value, has_images).check(given)
-        if fault is not None:
+        in_force = known.variant_for(value, has_images)
+        found = faults(known.kind_for(value, has_images), given)
+        for fault in found:
+            where = f" where {in_force.when}" if in_force is not None else ""
             near = f"; nearest {shown(fault.nearest)}" if fault.nearest is not None else ""
-            findings.refuse(path, f"{shown(given)} is not {fault.allowed}{near}")
+            wrong = shown(fault.given if fault.at else given)
+            findings.refuse(
+                path + fault.at,
+                f"{wrong} is not {fault.allowed}{where}{near}"
+                + (_allowed_elsewhere(known, given, model, models) if len(found) == 1 else ""),
+            )
         if known.only is not None and not known.only.holds(value, has_images):
             findings.refuse(path, f"is allowed only where {known.only}")
         if known.effective is not None and not known.effective.holds(value, has_images):
             findings.warn(path, f"has effect only where {known.effective}")
+        if known.wants is not None and given is True and known.wants not in value:
+            findings.warn(path, f"does little without {known.wants}, which is 1 unless it is given")
     boxes = value.get("bbox_list")
     if isinstance(boxes, list) and has_images and len(boxes) != image_count:
-        findings.refuse(
-            "parameters.bbox_list", f"{len(boxes)} lists for {image_count} images; one for each"
-        )
+        lists, images = _counted(len(boxes), "list"), _counted(image_count, "image")
+        findings.refuse("parameters.bbox_list", f"{lists} for {images}; one for each")
     return model.completed(value, has_images, function.name if function else None)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _allowed_elsewhere(known: Parameter, given: Json, model: Model, models: Catalogue) -> str:
+    """Where a value that is refused here would be right: in another mode, or with another model."""
+    places = known.places_for(given)
+    if places:
+        return f"; allowed where {' or where '.join(str(when) for when in places)}"
+    others = []
+    for other in models.values():
+        theirs = other.by_name.get(known.name)
+        if theirs is None or other.snapshot_of is not None or other.name == model.name:
+            continue
+        if not faults(theirs.kind, given):
+            others.append(other.name)
+        elif when := theirs.places_for(given):
+            others.append(f"{other.name} where {when[0]}")
+    # The first few: a number that is merely large would be right for nearly all.
+    return f"; allowed with {' or '.join(others)}" if 0 < len(others) <= _FEW else ""
+
+
+_FEW: Final = 2
 
 
 def _have(names: Iterable[str]) -> str:
@@ -430,7 +503,9 @@ _SET_BY_US: Final = ("stream", "is_async", "incremental_output")
 """Matters of transport, which follow from the call."""
 
 
-def _unknown_parameter(name: str, model: Model, models: Catalogue) -> str:
+def _unknown_parameter(
+    name: str, model: Model, function: Function | None, models: Catalogue
+) -> str:
     if name == "negative_prompt" and model.negative_prompt_chars is not None:
         return "stands at the top of the sidecar, not among the parameters"
     if name == "negative_prompt":
@@ -442,11 +517,13 @@ def _unknown_parameter(name: str, model: Model, models: Catalogue) -> str:
         return 'is set by retouch where a call needs it; "call" at the top of the sidecar decides'
     others = _undated(models, lambda m: name in m.by_name)
     elsewhere = f"; {_have(others)} it" if others else ""
-    near = "" if others else _closest(name, model.by_name)
-    return (
-        f"is not a parameter of {model.name}, which has {', '.join(sorted(model.by_name))}"
-        f"{elsewhere}{near}"
-    )
+    # Without a function that is known, any of the model's may be the one that was meant.
+    candidates = model.having(function.name) if function is not None else model.parameters
+    mine = sorted(p.name for p in candidates)
+    every = {p for m in models.values() for p in m.by_name}
+    near = "" if others else _closest(name, mine) or _closest(name, [*every, *_FIELDS])
+    whose = model.name if function is None else f"{model.name} with {function.name}"
+    return f"is not a parameter of {whose}, which has {', '.join(mine)}{elsewhere}{near}"
 
 
 def _check_labels(raw: Mapping[str, Json], findings: _Findings) -> dict[str, str]:
@@ -461,7 +538,9 @@ def _check_labels(raw: Mapping[str, Json], findings: _Findings) -> dict[str, str
     for name, text in value.items():
         fits = isinstance(text, str) and len(text) <= 256 and len(name) <= 256
         if not fits or not isinstance(text, str) or not _is_text(text + name):
-            findings.refuse(f"labels.{name[:60]}", f"{shown(text)} is not allowed; {allowed}")
+            plain = type(text) is int and abs(text) < 10**18
+            near = f'; nearest "{text}"' if plain else ""
+            findings.refuse(f"labels.{name[:60]}", f"{shown(text)} is not allowed; {allowed}{near}")
         else:
             labels[name] = text
     return labels
@@ -519,14 +598,14 @@ def _check_route(
             "region", f'"{region}" is not allowed; this stack has a key for {_either(regions)}'
         )
     elif region is not None and wanted_call not in (None, *model.calls_in(region)):
-        findings.refuse("call", f'"{call}" is not allowed; {region} has no such calls')
+        findings.refuse("call", f'"{call}" is not allowed; {_only(model, [region])}')
     if region is None and regions is not None and raw.get("region") is None:
         having = [r for r in regions if model.calls_in(r)]
         offering = [r for r in having if wanted_call in (None, *model.calls_in(r))]
         if offering:
             region = offering[0]
         elif having:
-            findings.refuse("call", f'"{call}" is not allowed; {_either(having)} has no such calls')
+            findings.refuse("call", f'"{call}" is not allowed; {_only(model, having)}')
         else:
             findings.refuse(
                 "model",
@@ -535,6 +614,11 @@ def _check_route(
             )
     offered = model.calls_in(region) if region is not None else ()
     return region, wanted_call or (offered[0] if offered else model.call)
+
+
+def _only(model: Model, regions: Sequence[str]) -> str:
+    ways = dict.fromkeys(call for region in regions for call in model.calls_in(region))
+    return f"{_either(regions)} has {model.name} {_either(list(ways))} only; leave call out"
 
 
 def _either(names: Sequence[str]) -> str:
@@ -574,6 +658,17 @@ def check(
     leaves them unchecked. Where the sidecar names no images, `named_after_image` says whether its own
     name stands for one.
     """
+    return judge(raw, models=models, regions=regions, named_after_image=named_after_image)[0]
+
+
+def judge(
+    raw: Mapping[str, Json],
+    *,
+    models: Catalogue = MODELS,
+    regions: Sequence[str] | None = None,
+    named_after_image: bool = True,
+) -> tuple[Order | list[Problem], Draft | None]:
+    """As `check`, and what can be told of its images; None where not even the model is known."""
     findings = _Findings()
     for unknown in raw:
         if unknown not in _FIELDS and findings.full:
@@ -581,43 +676,40 @@ def check(
         elif unknown not in _FIELDS:
             near = _closest(unknown, _FIELDS)
             if not near and any(unknown in m.by_name for m in models.values()):
-                near = "; it belongs into parameters"
+                near = "; it belongs in parameters"
             findings.refuse(unknown[:60], f"is not a field of a sidecar{near}")
     schema = raw.get("$schema")
     if schema is not None and not isinstance(schema, str):
         findings.refuse("$schema", f"{shown(schema)} is not allowed; a text in quotes is")
-
     model = _check_model(raw, models, findings)
     prompt = _check_prompt(raw, model, findings)
     negative = _check_negative_prompt(raw, model, models, findings)
-    images = _check_images(raw, model, findings)
-    mask = _check_mask_name(raw, model, findings)
+    images = _check_images(raw, findings)
+    mask = _check_mask_name(raw, findings)
     fit = _check_flag(raw, "fit", findings)
-    parameters: dict[str, Json] = {}
-    function = None
-    region: str | None = None
-    call = Mode.ASYNC
-    if model is not None:
-        region, call = _check_route(raw, model, regions, findings)
-        function = _check_function(raw, model, findings)
-        _check_mask_wanted(raw, model, function, models, findings)
-        named = raw.get("images")
-        count = len(named) if isinstance(named, list) else int(named_after_image)
-        if named is None or isinstance(named, list):
-            _check_count(model, raw.get("parameters"), count, findings)
-        parameters = _check_parameters(raw, model, function, count, models, findings)
     labels = _check_labels(raw, findings)
     priority = _check_priority(raw, findings)
-    if findings.problems or model is None or prompt is None:
-        return findings.all()
-    return Order(
+    if model is None:
+        return findings.all(), None
+    region, call = _check_route(raw, model, regions, findings)
+    function = _check_function(raw, model, findings)
+    _check_mask_wanted(raw, model, function, models, findings)
+    named = raw.get("images")
+    count = len(named) if isinstance(named, list) else int(named_after_image)
+    if named is None or isinstance(named, list):
+        _check_count(model, raw.get("parameters"), count, findings)
+    parameters = _check_parameters(raw, model, function, count, models, findings)
+    draft = Draft(model, function, images, mask, fit, parameters.get("bbox_list"))
+    if findings.problems or prompt is None:
+        return findings.all(), draft
+    order = Order(
         model=model.name,
         function=function.name if function else None,
         region=region,
         call=call,
         prompt=prompt,
         negative_prompt=negative,
-        images=images,
+        images=None if images is None else tuple(n for n in images if n is not None),
         mask=mask,
         fit=fit,
         parameters=parameters,
@@ -625,6 +717,7 @@ def check(
         priority=priority,
         warnings=tuple(findings.warnings),
     )
+    return order, draft
 
 
 def _check_prompt(raw: Mapping[str, Json], model: Model | None, findings: _Findings) -> str | None:
@@ -729,6 +822,8 @@ def _parameter_schema(parameter: Parameter) -> tuple[Schema, list[Json]]:
     if parameter.effective is not None:
         says += f" Has effect only where {parameter.effective}."
     shape["description"] = says
+    if parameter.examples:
+        shape["examples"] = list(parameter.examples)
     if parameter.sent is not None:
         shape["default"] = parameter.sent
     elif parameter.default is not None:
@@ -766,7 +861,10 @@ def _model_schema(model: Model, function: Function | None) -> Schema:
     required: list[Json] = ["model", "prompt"]
     nothing: Json = {"type": "null"}
     if function is not None:
-        properties["function"] = {"const": function.name, "description": function.says}
+        does = function.says
+        if function.examples:
+            does += f" Known to the provider: {', '.join(function.examples)}."
+        properties["function"] = {"const": function.name, "description": does}
         required.append("function")
     else:
         properties["function"] = nothing

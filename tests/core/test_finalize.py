@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
-from retouch.errors import ProviderRefused, TryLater
+from retouch.errors import ProviderRefused, ResultHostUnknown, TryLater
 from retouch.jobs import Failure, Job, Status
 from retouch.provider.answers import RewrittenPrompt, TaskAnswer
 from retouch.settings import Prices
 from retouch.steps.finalize import finalize
-from retouch.steps.generate import generate
 from retouch.steps.poll import poll
 from retouch.steps.reconcile import reconcile
 from tests.fakes import (
@@ -113,7 +113,7 @@ def test_the_provider_is_asked_again_for_urls_and_none_is_stored() -> None:
 def test_a_synchronous_answer_is_read_from_where_it_was_kept() -> None:
     world = World()
     job = world.admitted_sync_job(parameters={"n": 2})
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
 
     after = finished(world, job)
 
@@ -273,7 +273,7 @@ def test_a_success_whose_task_is_forgotten_before_finalize_leaves_the_doubt_on_t
 def test_a_synchronous_success_whose_answer_has_expired_leaves_the_doubt_on_the_job() -> None:
     world = World()
     job = world.admitted_sync_job()
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
     world.store.answers.clear()  # as the table does after its time
 
     after = finished(world, job)
@@ -481,7 +481,7 @@ def _async_job(world: World) -> Job:
 
 def _sync_job(world: World) -> Job:
     job = world.admitted_sync_job(parameters={"n": 2})
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
     return job
 
 
@@ -552,7 +552,7 @@ def test_a_job_without_doubt_has_none_on_record(model: str) -> None:
     world = World()
     if model == QWEN:
         job = world.admitted_sync_job()
-        generate(world, job.job_id, job.fence)
+        world.generate(job.job_id, job.fence)
     else:
         job = world.finalizing_job(model=model)
 
@@ -583,7 +583,7 @@ def test_an_answer_that_broke_off_leaves_its_images_and_a_doubt() -> None:
         "message": "the stream broke off",
     }
     world.provider.next_bodies.append(json.dumps(body))
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
 
     finalize(world, job.job_id, job.fence)
 
@@ -659,3 +659,73 @@ def test_prompts_beyond_what_a_record_holds_are_left_out_and_the_job_still_ends(
     record = world.outbox.record("shoes/red")
     assert record["status"] == "SUCCEEDED"
     assert len(record["rewritten_prompts"]) == 1
+
+
+ELSEWHERE = ResultHostUnknown("results may not come from elsewhere.example.com")
+
+
+def test_a_result_on_a_host_that_is_not_listed_waits_for_an_operator_and_says_so_once() -> None:
+    # Fault 38: it was paid for, and lies there for a day.
+    world = World()
+    job = world.finalizing_job()
+    assert job.task_id is not None
+    world.provider.refused_urls[url(job.task_id, 1)] = ELSEWHERE
+
+    for _ in range(3):
+        with pytest.raises(ResultHostUnknown):
+            finalize(world, job.job_id, job.fence)
+        world.clock.advance(600)
+
+    record = world.outbox.record("shoes/red")
+    assert record["status"] == "FINALIZING"
+    assert record["refusal"]["code"] == "ResultHostNotAllowed"
+    assert "elsewhere.example.com" in record["refusal"]["message"]
+    assert world.store.the_job(job.job_id).blocked
+    assert world.notices.statuses(job.job_id).count("FINALIZING") == 2
+
+    world.provider.refused_urls.clear()  # the operator has added the host
+    done = finished(world, world.store.the_job(job.job_id))
+    assert (done.status, done.blocked) == (Status.SUCCEEDED, False)
+
+
+def test_a_result_that_nobody_may_fetch_for_a_day_ends_with_a_doubt() -> None:
+    world = World()
+    job = world.admitted_sync_job()
+    world.generate(job.job_id, job.fence)
+    job = world.store.the_job(job.job_id)
+    for address in world.provider.urls("task-0001", 1):
+        world.provider.refused_urls[address] = ELSEWHERE
+    world.clock.advance(24 * 3600)
+
+    done = finished(world, job)
+
+    assert done.status is Status.FAILED
+    assert done.failure is not None
+    assert done.failure.code == "ResultHostNotAllowed"
+    assert done.doubt is not None
+
+
+def test_images_that_are_counted_and_did_not_come_are_a_doubt() -> None:
+    # Contract 4.5: the count is what is billed.
+    world = World()
+    job = world.running_job(model=WAN, parameters={"enable_sequential": True, "n": 12})
+    assert job.task_id is not None
+    world.provider.answers[job.task_id] = TaskAnswer(
+        status="SUCCEEDED", images=(f"{RESULT_HOST}/1.png",), usage={"image_count": 12}
+    )
+    poll(world, job.job_id, job.fence)
+
+    done = finished(world, world.store.the_job(job.job_id))
+
+    assert done.status is Status.SUCCEEDED
+    assert done.cost is not None
+    assert done.cost.images == 12
+    assert done.doubt is not None
+
+
+def test_a_model_that_was_taken_out_of_the_settings_does_not_keep_its_results() -> None:
+    world = World()
+    job = world.finalizing_job(model=WAN)
+    world.settings = replace(world.settings, models={})
+
+    assert finished(world, job).status is Status.SUCCEEDED

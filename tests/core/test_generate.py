@@ -8,12 +8,12 @@ import json
 import pytest
 
 from retouch.errors import AccountRefused, Conflict, ProviderRefused, TryLater
-from retouch.jobs import Job, Status
+from retouch.jobs import GENERATE_SECONDS, Job, Status
 from retouch.provider.answers import task_answer
 from retouch.registry import MODELS
 from retouch.settings import Delivery
 from retouch.steps.finalize import finalize
-from retouch.steps.generate import ANSWER_KEPT_SECONDS, generate
+from retouch.steps.generate import ANSWER_KEPT_SECONDS
 from retouch.steps.reconcile import reconcile
 from tests.fakes import QWEN, RESULT_HOST, Crash, Lost, Moment, World
 
@@ -32,7 +32,7 @@ def test_the_call_is_made_and_its_answer_kept_and_the_slot_freed_in_one_commit()
     world.kicks.sent.clear()
     commits = world.effects.log.count("commit")
 
-    answer = generate(world, job.job_id, job.fence)
+    answer = world.generate(job.job_id, job.fence)
 
     assert answer["next"] == "finalize"
     assert world.effects.log.count("commit") - commits == 2  # the intent, and then all the rest
@@ -50,7 +50,7 @@ def test_the_synchronous_request_has_no_async_header_and_text_last() -> None:
     world = World()
     job = world.admitted_sync_job(negative_prompt="blur", parameters={"n": 2})
 
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
 
     (call,) = world.provider.calls
     assert call.request.headers == {}
@@ -71,7 +71,7 @@ def test_the_answer_with_its_signed_urls_is_in_no_record_event_or_job() -> None:
     world = World()
     job = world.admitted_sync_job()
 
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
     finalize(world, job.job_id, job.fence)
 
     said = repr(world.store.jobs) + repr(world.notices.events) + repr(world.outbox.objects)
@@ -87,12 +87,12 @@ def test_nothing_is_called_before_the_job_s_start_time() -> None:
     second = list(world.store.jobs_in(Status.ADMITTED))[1]
     assert second.start_at == pytest.approx(world.clock.now() + MODELS[QWEN].quota.interval)
 
-    answer = generate(world, second.job_id, second.fence)
+    answer = world.generate(second.job_id, second.fence)
 
     assert (answer["next"], answer["wait_seconds"]) == ("wait", 1)
     assert world.provider.calls == []
     world.clock.advance(MODELS[QWEN].quota.interval)
-    assert generate(world, second.job_id, second.fence)["next"] == "finalize"
+    assert world.generate(second.job_id, second.fence)["next"] == "finalize"
 
 
 def test_a_second_invocation_that_finds_the_intent_holds_the_job_and_never_calls() -> None:
@@ -101,11 +101,14 @@ def test_a_second_invocation_that_finds_the_intent_holds_the_job_and_never_calls
     job = world.admitted_sync_job()
     world.effects.plan = lambda _, name: Moment.AFTER if name == "generate" else None
     with pytest.raises(Crash):
-        generate(world, job.job_id, job.fence)
+        world.generate(job.job_id, job.fence)
     world.effects.heal()
     world.kicks.sent.clear()
 
-    assert generate(world, job.job_id, job.fence)["next"] == "stop"
+    answer = world.generate(job.job_id, job.fence)
+    assert (answer["next"], answer["wait_seconds"]) == ("wait", 600)  # it may be alive after all
+    world.clock.advance(600)
+    assert world.generate(job.job_id, job.fence)["next"] == "stop"
 
     held = now(world, job)
     assert held.status is Status.UNRESOLVED
@@ -113,16 +116,16 @@ def test_a_second_invocation_that_finds_the_intent_holds_the_job_and_never_calls
     assert len(world.provider.calls) == 1
     assert slots(world) == set()
     assert world.kicks.sent == [job.lane]
-    assert generate(world, job.job_id, job.fence)["next"] == "stop"
+    assert world.generate(job.job_id, job.fence)["next"] == "stop"
     assert len(world.provider.calls) == 1
 
 
 def test_two_invocations_at_once_make_one_call() -> None:
     world = World()
     job = world.admitted_sync_job()
-    world.store.before_commit.append(lambda: generate(world, job.job_id, job.fence))
+    world.store.before_commit.append(lambda: world.generate(job.job_id, job.fence))
 
-    assert generate(world, job.job_id, job.fence)["next"] == "stop"
+    assert world.generate(job.job_id, job.fence)["next"] == "stop"
 
     assert len(world.provider.calls) == 1
     assert now(world, job).status is Status.FINALIZING
@@ -131,9 +134,9 @@ def test_two_invocations_at_once_make_one_call() -> None:
 def test_a_repeated_invocation_after_the_answer_goes_on_to_finalize() -> None:
     world = World()
     job = world.admitted_sync_job()
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
 
-    assert generate(world, job.job_id, job.fence)["next"] == "finalize"
+    assert world.generate(job.job_id, job.fence)["next"] == "finalize"
     assert len(world.provider.calls) == 1
 
 
@@ -141,8 +144,8 @@ def test_an_execution_of_an_older_admission_stops_and_calls_nothing() -> None:
     world = World()
     job = world.admitted_sync_job()
 
-    assert generate(world, job.job_id, job.fence + 1)["next"] == "stop"
-    assert generate(world, "a" * 16, 1)["next"] == "stop"
+    assert world.generate(job.job_id, job.fence + 1)["next"] == "stop"
+    assert world.generate("a" * 16, 1)["next"] == "stop"
     assert world.provider.calls == []
     assert now(world, job) == job
 
@@ -154,7 +157,7 @@ def test_a_refusal_for_pace_puts_the_job_back_and_slows_the_lane() -> None:
     world.kicks.sent.clear()
     world.provider.next_calls.append(TryLater("slow down", code="Throttling.RateQuota"))
 
-    assert generate(world, job.job_id, job.fence)["next"] == "stop"
+    assert world.generate(job.job_id, job.fence)["next"] == "stop"
 
     assert now(world, job).status is Status.QUEUED
     lane = world.store.lane(world.lane_of(QWEN))
@@ -165,9 +168,9 @@ def test_a_refusal_for_pace_puts_the_job_back_and_slows_the_lane() -> None:
     world.dispatch(QWEN)
     again = now(world, job)
     assert (again.status, again.fence) == (Status.ADMITTED, 2)
-    assert generate(world, job.job_id, 1)["next"] == "stop"  # the old execution
+    assert world.generate(job.job_id, 1)["next"] == "stop"  # the old execution
     world.clock.advance(2)
-    assert generate(world, job.job_id, 2)["next"] == "finalize"
+    assert world.generate(job.job_id, 2)["next"] == "finalize"
     assert len(world.provider.billed) == 1
 
 
@@ -196,7 +199,7 @@ def test_an_account_refusal_puts_the_job_back_and_pauses_the_lane() -> None:
     job = world.admitted_sync_job()
     world.provider.next_calls.append(AccountRefused("Arrearage", "Access denied.", "r-9"))
 
-    assert generate(world, job.job_id, job.fence)["next"] == "stop"
+    assert world.generate(job.job_id, job.fence)["next"] == "stop"
 
     assert now(world, job).status is Status.QUEUED
     assert slots(world) == set()
@@ -212,7 +215,7 @@ def test_refused_content_ends_the_job_with_the_provider_s_words() -> None:
         ProviderRefused("DataInspectionFailed", "Input data may contain ...", "r-2")
     )
 
-    assert generate(world, job.job_id, job.fence)["next"] == "finalize"
+    assert world.generate(job.job_id, job.fence)["next"] == "finalize"
     assert slots(world) == set()
     finalize(world, job.job_id, job.fence)
 
@@ -232,7 +235,7 @@ def test_a_call_whose_answer_was_lost_is_held_and_never_repeated(made: bool) -> 
     world.kicks.sent.clear()
     world.provider.next_calls.append(Lost(made))
 
-    assert generate(world, job.job_id, job.fence)["next"] == "stop"
+    assert world.generate(job.job_id, job.fence)["next"] == "stop"
     for _ in range(10):
         world.clock.advance(300)
         reconcile(world)
@@ -250,7 +253,7 @@ def test_an_input_that_is_gone_ends_the_job_without_a_call() -> None:
     job = world.admitted_sync_job()
     world.inbox.purge("shoes/red.png")
 
-    assert generate(world, job.job_id, job.fence)["next"] == "finalize"
+    assert world.generate(job.job_id, job.fence)["next"] == "finalize"
     finalize(world, job.job_id, job.fence)
 
     assert world.provider.calls == []
@@ -268,7 +271,7 @@ def test_the_answer_survives_other_writers_of_the_lane() -> None:
         lambda: world.store.before_commit.append(lambda: world.dispatch(QWEN))
     )
 
-    assert generate(world, job.job_id, job.fence)["next"] == "finalize"
+    assert world.generate(job.job_id, job.fence)["next"] == "finalize"
 
     assert world.store.answer(job.job_id) is not None
     assert len(slots(world)) == 1
@@ -280,10 +283,11 @@ def test_a_table_that_refuses_the_answer_leaves_the_doubt_on_the_job() -> None:
     job = world.admitted_sync_job()
     world.effects.throttle = lambda name: name == "commit" and bool(world.provider.calls)
     with pytest.raises(TryLater):
-        generate(world, job.job_id, job.fence)
+        world.generate(job.job_id, job.fence)
     world.effects.heal()
+    world.clock.advance(GENERATE_SECONDS)
 
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
 
     assert now(world, job).status is Status.UNRESOLVED
     assert len(world.provider.calls) == 1
@@ -296,13 +300,16 @@ def test_whichever_effect_it_dies_at_there_is_one_call_at_most_and_an_end() -> N
             job = world.admitted_sync_job()
             world.effects.crash_at(number, moment)
             try:
-                generate(world, job.job_id, job.fence)
+                world.generate(job.job_id, job.fence)
             except Crash:
                 world.effects.heal()
             else:
                 break
             where = (number, moment)
-            answer = generate(world, job.job_id, job.fence)
+            answer = world.generate(job.job_id, job.fence)
+            if answer["next"] == "wait":
+                world.clock.advance(answer["wait_seconds"])
+                answer = world.generate(job.job_id, job.fence)
             if answer["next"] == "finalize":
                 finalize(world, job.job_id, job.fence)
             world.clock.advance(100)
@@ -331,10 +338,11 @@ def test_a_conflict_that_does_not_end_is_raised_and_the_job_is_held_by_the_repet
 
     world.provider.during_call.append(lambda: world.store.before_commit.append(meddle))
     with pytest.raises(Conflict):
-        generate(world, job.job_id, job.fence)
+        world.generate(job.job_id, job.fence)
     world.store.before_commit.clear()
+    world.clock.advance(GENERATE_SECONDS)
 
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
 
     assert now(world, job).status is Status.UNRESOLVED
     assert len(world.provider.calls) == 1
@@ -356,7 +364,7 @@ def test_an_answer_larger_than_the_table_takes_is_kept_as_far_as_it_is_read() ->
         )
     )
 
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
 
     kept = world.store.answer(job.job_id)
     assert kept is not None
@@ -364,3 +372,51 @@ def test_an_answer_larger_than_the_table_takes_is_kept_as_far_as_it_is_read() ->
     assert list(answer.images) == urls
     assert answer.billed_images == 3
     assert answer.request_id == "r-1"
+
+
+def test_an_answer_that_comes_while_a_second_invocation_waits_is_not_lost() -> None:
+    # The state machine repeats a call whose answer it did not get; the first one is still at work.
+    world = World()
+    job = world.admitted_sync_job()
+    seen: list[str] = []
+    world.provider.during_call.append(
+        lambda: seen.append(world.generate(job.job_id, job.fence)["next"])
+    )
+
+    assert world.generate(job.job_id, job.fence)["next"] == "finalize"
+
+    assert seen == ["wait"]
+    assert now(world, job).status is Status.FINALIZING
+    assert world.store.answer(job.job_id) is not None
+    assert len(world.provider.calls) == 1
+
+
+def test_a_call_that_its_function_could_not_outlive_is_not_made() -> None:
+    world = World()
+    job = world.admitted_sync_job()
+    world.kicks.sent.clear()
+
+    assert world.generate(job.job_id, job.fence, seconds=300)["next"] == "stop"
+
+    back = now(world, job)
+    assert (back.status, back.intent_at, back.stumbles) == (Status.QUEUED, None, 0)
+    assert world.provider.calls == []
+    assert world.kicks.sent == [job.lane]
+
+
+def test_a_success_takes_the_lane_back_to_its_pace() -> None:
+    world = World()
+    world.admitted_sync_job("a")
+    lane = world.lane_of(QWEN)
+    for _ in range(3):
+        world.provider.next_calls.append(TryLater("slow down", code="Throttling.RateQuota"))
+        (job,) = world.store.jobs_in(Status.ADMITTED)
+        world.generate(job.job_id, job.fence)
+        world.clock.advance(60)
+        world.dispatch(QWEN)
+    assert world.store.lane(lane).throttles == 3
+    (job,) = world.store.jobs_in(Status.ADMITTED)
+
+    assert world.generate(job.job_id, job.fence)["next"] == "finalize"
+
+    assert world.store.lane(lane).throttles == 0

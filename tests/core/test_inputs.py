@@ -7,12 +7,20 @@ from typing import Any
 
 import pytest
 
-from retouch.errors import AccountRefused, InputNotFetched, ProviderRefused, TryLater
-from retouch.jobs import Job, Source, Status, Way
+from retouch.errors import (
+    NOT_REACHED,
+    NOT_SENT,
+    AccountRefused,
+    InputNotFetched,
+    ProviderRefused,
+    TryLater,
+)
+from retouch.jobs import Failure, Job, Source, Status, Way
+from retouch.provider.answers import TaskAnswer
 from retouch.registry import DATA_URL_MAX_BYTES, MODELS
 from retouch.settings import Delivery
-from retouch.steps.generate import generate
 from retouch.steps.inputs import UPLOAD_KEPT_SECONDS, ways
+from retouch.steps.poll import poll
 from tests.fakes import PHOTO, QWEN, WAN, WANX, Call, World, picture, sidecar_json
 
 MEGABYTE = 1000 * 1000
@@ -192,17 +200,114 @@ def test_uploads_that_take_too_long_for_one_visit_are_kept_for_the_next() -> Non
     world.inbox.put("b.png", LARGE)
     raw = sidecar_json(WAN, images=["/a.png", "/b.png"])
     (job_id,) = world.drop("both.json", raw)
-    world.provider.next_uploads.extend([15.0, 15.0])
+    world.provider.next_uploads.extend([45.0, 46.0])
 
-    world.dispatch(WAN, seconds=40)
-    after_one = world.store.the_job(job_id)
-    world.dispatch(WAN, seconds=40)
-    world.dispatch(WAN, seconds=40)
+    seen = []
+    for _ in range(3):
+        world.dispatch(WAN, seconds=75)
+        job = world.store.the_job(job_id)
+        seen.append((job.status, [bool(image.uploaded) for image in job.images]))
 
-    assert after_one.status is Status.QUEUED
-    assert [bool(image.uploaded) for image in after_one.images] == [True, False]
-    assert world.store.the_job(job_id).status is Status.RUNNING
+    assert seen == [
+        (Status.QUEUED, [True, False]),
+        (Status.QUEUED, [True, True]),
+        (Status.RUNNING, [True, True]),
+    ]
     assert len(world.provider.uploads) == 2
+    assert world.store.the_job(job_id).stumbles == 0
+
+
+FAILED_UPLOAD = TryLater("the temporary storage answered HTTP 503", code="HTTP503")
+
+
+def test_an_upload_that_never_succeeds_ends_its_job_and_lets_the_lane_go_on() -> None:
+    # Nothing was billed, and a lane must not stand for ever behind one picture.
+    world = World(input_delivery=Delivery.PUSH)
+    job = entered(world, LARGE)
+    other = world.enter("other")
+    world.provider.next_uploads.extend([FAILED_UPLOAD] * 5)
+
+    waits = []
+    for _ in range(6):
+        before = world.clock.now()
+        world.dispatch()
+        waits.append(world.clock.now() - before)
+        world.clock.advance(60)
+
+    ended = world.store.the_job(job.job_id)
+    assert ended.status is Status.FAILED
+    assert ended.failure is not None
+    assert ended.failure.code == "HTTP503"
+    assert world.store.the_job(other.job_id).status is Status.RUNNING
+    assert len(world.provider.calls) == 1
+    assert world.store.lane(world.lane_of(WANX)).throttles == 0
+
+
+def test_an_earlier_upload_is_kept_when_a_later_one_fails() -> None:
+    world = World(input_delivery=Delivery.PUSH)
+    world.inbox.put("a.png", LARGE)
+    world.inbox.put("b.png", LARGE)
+    (job_id,) = world.drop("both.json", sidecar_json(WAN, images=["/a.png", "/b.png"]))
+    world.provider.next_uploads.extend([0.0, FAILED_UPLOAD])
+
+    world.dispatch(WAN)
+    world.clock.advance(10)
+    world.dispatch(WAN)
+
+    assert world.store.the_job(job_id).status is Status.RUNNING
+    assert [upload.data for upload in world.provider.uploads] == [LARGE, LARGE]
+
+
+def test_a_storage_that_is_not_reached_is_waited_for() -> None:
+    world = World(input_delivery=Delivery.PUSH)
+    job = entered(world, LARGE)
+    world.provider.next_uploads.extend([TryLater("not reached", code=NOT_REACHED)] * 100)
+    for _ in range(8):
+        world.dispatch()
+        world.clock.advance(120)
+    waiting = world.store.the_job(job.job_id)
+    assert (waiting.status, waiting.blocked, waiting.stumbles) == (Status.QUEUED, True, 0)
+
+    world.provider.next_uploads.clear()
+    world.dispatch()
+
+    assert world.store.the_job(job.job_id).status is Status.RUNNING
+
+
+def test_a_request_that_could_not_be_sent_in_time_goes_by_upload() -> None:
+    # A slow line: a part of the body never left, so nobody can have acted on it.
+    world = World(input_delivery=Delivery.PUSH)
+    job = entered(world, PHOTO)
+    world.provider.next_calls.append(TryLater("not sent in time", code=NOT_SENT))
+
+    world.dispatch()
+    world.clock.advance(10)
+    world.dispatch()
+
+    assert world.store.the_job(job.job_id).status is Status.RUNNING
+    assert world.outbox.record("a")["inputs"][0]["sent_as"] == "upload"
+    assert len(world.provider.billed) == 1
+
+
+def test_a_task_that_failed_for_want_of_an_image_has_a_second_chance_and_no_third() -> None:
+    # Contract 8, 37: what one model says at the call, another says later.
+    world = World()
+    job = entered(world, PHOTO)
+    said = Failure(code="InvalidParameter", message="Image download failed")
+
+    for _ in range(2):
+        world.clock.advance(10)
+        world.dispatch()
+        job = world.store.the_job(job.job_id)
+        assert job.task_id is not None
+        world.provider.answers[job.task_id] = TaskAnswer(status="FAILED", failure=said)
+        poll(world, job.job_id, job.fence)
+
+    assert [sent_value(call)[:5] for call in world.provider.calls] == ["https", "data:"]
+    ended = world.store.the_job(job.job_id)
+    assert ended.status is Status.FINALIZING
+    assert ended.failure == said
+    assert world.store.lane(world.lane_of(WANX)).slots == {}
 
 
 NOT_FETCHED = InputNotFetched("Image download failed", code="InvalidParameter", request_id="r-1")
@@ -248,7 +353,7 @@ def test_a_synchronous_call_too_has_a_second_chance_and_no_third() -> None:
         world.dispatch(QWEN)
         job = world.store.the_job(job.job_id)
         world.clock.advance(5)
-        generate(world, job.job_id, job.fence)
+        world.generate(job.job_id, job.fence)
 
     ended = world.store.the_job(job.job_id)
     assert ended.status is Status.FINALIZING
@@ -266,7 +371,7 @@ def test_a_failed_upload_puts_a_synchronous_job_back() -> None:
     world.dispatch(QWEN)
     job = world.store.the_job(job.job_id)
 
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
 
     back = world.store.the_job(job.job_id)
     assert (back.status, back.intent_at) == (Status.QUEUED, None)
@@ -279,7 +384,7 @@ def test_a_refused_account_at_an_upload_pauses_a_synchronous_lane() -> None:
     world.dispatch(QWEN)
     job = world.store.the_job(job.job_id)
 
-    generate(world, job.job_id, job.fence)
+    world.generate(job.job_id, job.fence)
 
     assert world.store.the_job(job.job_id).blocked
     assert world.store.lane(world.lane_of(QWEN)).paused_by is not None

@@ -243,3 +243,42 @@ def test_whichever_effect_it_dies_at_a_repeated_poll_leads_on() -> None:
             shown = world.outbox.record("shoes/red")["status"]
             assert shown == "FINALIZING", (number, moment)
         assert number > 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TryLater("no answer"), AccountRefused("InvalidApiKey", "no")],
+    ids=["no answer", "refused"],
+)
+def test_a_task_that_cannot_be_asked_after_for_a_day_ends_with_a_doubt(error: Exception) -> None:
+    # The provider has forgotten it by then, and its slot is needed.
+    world = World()
+    job = world.running_job()
+    world.provider.answers["task-0001"] = error
+    world.clock.advance(24 * 3600 - 1)
+    assert poll(world, job.job_id, job.fence)["next"] == "wait"
+    world.clock.advance(2)
+
+    assert poll(world, job.job_id, job.fence)["next"] == "finalize"
+
+    finalize(world, job.job_id, job.fence)
+    ended = world.store.the_job(job.job_id)
+    assert ended.status is Status.FAILED
+    assert ended.failure is not None
+    assert ended.failure.code == "DeadlineExceeded"
+    assert ended.doubt is not None
+    assert world.store.lane(world.lane_of(WANX)).slots == {}
+
+
+def test_a_task_that_takes_long_is_asked_after_ever_more_slowly() -> None:
+    world = World()
+    job = world.running_job()
+    world.provider.answers["task-0001"] = TaskAnswer(status="RUNNING")
+
+    waits = []
+    for _ in range(6):
+        waits.append(poll(world, job.job_id, job.fence)["wait_seconds"])
+        world.clock.advance(30)
+
+    assert waits[0] in (3, 4)
+    assert all(10 <= int(str(wait)) <= 24 for wait in waits[3:])

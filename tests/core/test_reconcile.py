@@ -17,7 +17,6 @@ from retouch.jobs import (
 )
 from retouch.settings import Endpoint
 from retouch.steps.finalize import finalize
-from retouch.steps.generate import generate
 from retouch.steps.poll import poll
 from retouch.steps.reconcile import STALE_SECONDS, execution_ended, reconcile
 from tests.fakes import QWEN, WAN, WANX, Crash, Moment, World
@@ -140,7 +139,7 @@ def test_a_synchronous_call_that_is_still_under_way_is_left_alone() -> None:
     job = world.admitted_sync_job()
     world.effects.plan = lambda _, name: Moment.AFTER if name == "generate" else None
     with pytest.raises(Crash):
-        generate(world, job.job_id, job.fence)
+        world.generate(job.job_id, job.fence)
     world.effects.heal()
     world.clock.advance(SYNC_LEASE_SECONDS + 1)
 
@@ -427,7 +426,7 @@ def test_a_synchronous_call_whose_execution_died_in_it_is_held() -> None:
     job = world.admitted_sync_job()
     world.effects.plan = lambda _, name: Moment.AFTER if name == "generate" else None
     with pytest.raises(Crash):
-        generate(world, job.job_id, job.fence)
+        world.generate(job.job_id, job.fence)
     world.effects.heal()
     stop_all(world)
 

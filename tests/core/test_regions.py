@@ -11,7 +11,6 @@ from retouch import jobs
 from retouch.jobs import Status
 from retouch.settings import Endpoint, Price, Prices
 from retouch.steps.finalize import finalize
-from retouch.steps.generate import generate
 from retouch.steps.poll import poll
 from retouch.steps.reconcile import reconcile
 from tests.fakes import PHOTO, QWEN, WAN, WANX, World, settings, sidecar_json
@@ -118,7 +117,7 @@ def test_a_synchronous_call_of_a_model_that_has_both_shares_the_lane() -> None:
     (execution,) = world.executions.started.values()
 
     assert execution.payload["mode"] == "sync"
-    generate(world, job_id, job.fence)
+    world.generate(job_id, job.fence)
     finalize(world, job_id, job.fence)
 
     record = world.outbox.record("a")

@@ -464,7 +464,7 @@ def test_an_image_purged_between_look_and_read_is_said_to_be_gone() -> None:
 
     job = only_job(world)
     assert job.status is Status.REJECTED
-    assert [(p.field, "deleted" in p.message) for p in job.problems] == [("image", True)]
+    assert [(p.field, "deleted" in p.message) for p in job.problems] == [("images", True)]
 
 
 # --- two for one ----------------------------------------
@@ -545,29 +545,33 @@ REJECTED: dict[str, tuple[dict[str, bytes], str, str]] = {
     "prompt too long": ({"a.png.json": sidecar_json(prompt="x" * 801)}, "prompt", "800"),
     "not an image": (
         {"a.png.json": sidecar_json(), "a.png": b"no image"},
-        "image",
+        "images",
         "not a readable",
     ),
-    "an empty image": ({"a.png.json": sidecar_json(), "a.png": b""}, "image", "empty"),
-    "a truncated image": ({"a.png.json": sidecar_json(), "a.png": PHOTO[:-20]}, "image", "cut off"),
+    "an empty image": ({"a.png.json": sidecar_json(), "a.png": b""}, "images", "empty"),
+    "a truncated image": (
+        {"a.png.json": sidecar_json(), "a.png": PHOTO[:-20]},
+        "images",
+        "cut off",
+    ),
     "an image too small": (
         {"a.png.json": sidecar_json(), "a.png": picture(511, 512)},
-        "image",
+        "images",
         "511×512",
     ),
     "a format the model lacks": (
         {"a.png.json": sidecar_json(), "a.png": picture(kind="GIF")},
-        "image",
+        "images",
         "GIF",
     ),
     "transparency": (
         {"a.png.json": sidecar_json(WAN), "a.png": picture(mode="RGBA")},
-        "image",
+        "images",
         "transparency",
     ),
     "an image too large": (
         {"a.png.json": sidecar_json(), "a.png": PHOTO + b"\0" * (10 * 1024 * 1024)},
-        "image",
+        "images",
         "MB",
     ),
     "a mask of another size": (
@@ -725,3 +729,96 @@ def test_a_job_keeps_the_place_of_its_sidecar_s_arrival_while_it_waits_for_image
     world.drop("early.png", PHOTO)
 
     assert backlog(world) == [waiting, late]
+
+
+def test_a_broken_sidecar_and_broken_images_are_told_of_at_once() -> None:
+    world = World()
+    world.inbox.put("flat.png", PHOTO)
+    world.inbox.put("small.png", picture(200, 900))
+    world.inbox.put("glass.png", picture(mode="RGBA"))
+
+    world.drop(
+        "a.json",
+        sidecar_json(
+            WAN,
+            images=["flat.png", "small.png", "glass.png"],
+            parameters={"n": 9, "bbox_list": [[], [], [[0, 0, 9999, 10]]]},
+            lables={},
+        ),
+    )
+
+    job = only_job(world)
+    assert job.status is Status.REJECTED
+    assert {problem.field for problem in job.problems} == {
+        "lables",
+        "parameters.n",
+        "images[1]",
+        "images[2]",
+        "parameters.bbox_list[2]",
+    }
+
+
+def test_a_broken_sidecar_does_not_wait_for_images() -> None:
+    world = World()
+
+    world.drop("a.json", sidecar_json(WAN, images=["nowhere.png"], parameters={"n": 9}))
+
+    assert only_job(world).status is Status.REJECTED
+
+
+def test_a_job_is_there_to_be_seen_before_its_images_are_mended() -> None:
+    # Mending may take longer than the function lives.
+    world = World()
+    world.inbox.put("a.png", picture(mode="RGBA"))
+    world.effects.plan = lambda _, name: Moment.BEFORE if "/sent/" in name else None
+
+    with pytest.raises(Crash):
+        world.drop("a.png.json", sidecar_json(WAN, fit=True))
+
+    assert world.outbox.record("a")["status"] == "WAITING"
+    world.effects.heal()
+    submit(world, "a.png.json")
+    assert only_job(world).status is Status.QUEUED
+    assert world.outbox.record("a")["inputs"][0]["mended"]["changes"] == [
+        "flattened transparency onto white"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "boxes", "expected"),
+    [
+        pytest.param(
+            ["a.png", "b.png"], [[]], {"parameters.bbox_list"}, id="too few lists of boxes"
+        ),
+        pytest.param(
+            ["../a.png", "b.png"], [[], [[0, 0, 9, 9]]], {"images[0]"}, id="a name that is refused"
+        ),
+        pytest.param(
+            ["../a.png", "glass.png"],
+            [[], [[0, 0, 9999, 9]]],
+            {"images[0]", "images[1]", "parameters.bbox_list[1]"},
+            id="the others keep their places",
+        ),
+        pytest.param(
+            ["a.png", 7],
+            "none",
+            {"images[1]", "parameters.bbox_list"},
+            id="nothing is as it should",
+        ),
+    ],
+)
+@pytest.mark.parametrize("fit", [False, True])
+def test_a_refused_sidecar_s_images_are_examined_at_their_places(
+    images: list[Any], boxes: Any, expected: set[str], fit: bool
+) -> None:
+    world = World()
+    for name in ("a.png", "b.png"):
+        world.inbox.put(name, PHOTO)
+    world.inbox.put("glass.png", picture(mode="RGBA"))
+
+    world.drop("x.json", sidecar_json(WAN, images=images, fit=fit, parameters={"bbox_list": boxes}))
+
+    job = only_job(world)
+    assert job.status is Status.REJECTED
+    mended = {"images[1]"} if fit and "glass.png" in images else set()
+    assert {problem.field for problem in job.problems} == expected - mended

@@ -35,7 +35,6 @@ def stack(home: Path) -> Iterator[Running]:
         time_scale=0.1,
         provider_regions=("beijing", "singapore"),
         parameters={"Models": json.dumps({SNAPSHOT: {"like": "wan2.7-image"}})},
-        simulator_options=("--snapshot", f"{SNAPSHOT}=wan2.7-image"),
     )
     with temporary(blueprint) as running:
         yield running

@@ -224,7 +224,7 @@ def test_a_file_that_is_no_image_is_rejected_by_name(user: User) -> None:
     record = user.settled("noimage/photo")
     assert record["status"] == "REJECTED"
     [problem] = record["problems"]
-    assert problem["field"] == "image"
+    assert problem["field"] == "images"
     assert '"noimage/photo.jpg" is not a readable image' in problem["message"]
 
 

@@ -65,7 +65,7 @@ def test_everything_listens_on_loopback_only(stack: Running) -> None:
 
 
 def test_two_stacks_work_side_by_side_and_inputs_may_go_by_url(stack: Running) -> None:
-    blueprint = Blueprint(name="beside", time_scale=0.1, parameters={"InputDelivery": "url"})
+    blueprint = Blueprint(name="beside", time_scale=0.1, parameters={"InputDelivery": "presigned"})
     with temporary(blueprint) as beside:
         assert beside.endpoint_url != stack.endpoint_url
         here, there = User(stack), User(beside)
@@ -167,6 +167,17 @@ def test_one_bad_file_in_a_drop_is_named_and_stops_nothing_else(
     assert record["status"] == "REJECTED"
 
 
+def test_a_table_in_a_pipe_has_one_line_a_job(stack: Running, dropped: Path) -> None:
+    prefix = "/".join(["a-prefix-that-is-rather-long"] * 7)
+    done = run("drop", str(dropped), "--to", prefix, "--wait", "--stack", "e2e")
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if "SUCCEEDED" in line]
+    assert line.split()[:3] == [f"{prefix}/good/", "SUCCEEDED", "wan2.7-image"]
+    header = next(line for line in done.stdout.splitlines() if line.startswith("job "))
+    assert header.index("state") == line.index("SUCCEEDED")
+    assert len(line) < len(prefix) + 100
+
+
 def test_a_job_that_the_provider_refuses_gives_status_1(stack: Running, dropped: Path) -> None:
     (dropped / "good.jpg.json").write_text(
         json.dumps({"model": "wan2.7-image", "prompt": "forbidden"})
@@ -195,6 +206,8 @@ def test_an_interrupted_demo_leaves_no_process_and_no_half_result(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "out"
+    # A shell that runs the tests in the background may have them ignore Ctrl-C, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     demo = subprocess.Popen(
         [*CLI, "demo", "--out", str(out)],
         stdout=subprocess.DEVNULL,
@@ -271,7 +284,10 @@ def test_wrong_usage_gives_status_2_and_names_the_option(stack: Running, dropped
         (("up", "--stack", "other", "--port", port), f"port {port} is taken"),
         (("up", "--stack", "other", "--provider", "nonsense"), '"nonsense" is not allowed'),
         (("up", "--stack", "other", "--provider", "dashscope"), "DASHSCOPE_API_KEY is not set"),
+        (("up", "--stack", "other", "--parameter", "Foo=1"), "the template has no such parameter"),
         (("up", "--stack", "e2e", "--provider", "dashscope"), "already runs with simulated"),
+        (("up", "--stack", "e2e", "--provider-region", "virginia"), "only at the start"),
+        (("up", "--stack", "e2e", "--parameter", "WindowMargin=0"), "only at the start"),
         (("drop", str(dropped), "--to", "../x", "--stack", "e2e"), "is not allowed"),
         (("jobs", "--state", "nonsense", "--stack", "e2e"), "is not a state"),
         (("validate", str(dropped / "nowhere")), "there is no such file or folder"),

@@ -271,7 +271,7 @@ class Context:
     memory_limit_in_mb: int = 512
     invoked_function_arn: str = f"arn:aws:lambda:{REGION}:123456789012:function:retouch"
     aws_request_id: str = "00000000-0000-4000-8000-000000000001"
-    milliseconds: int = 45_000
+    milliseconds: int = 75_000
 
     def get_remaining_time_in_millis(self) -> int:
         return self.milliseconds

@@ -23,7 +23,6 @@ from retouch.settings import Delivery
 from retouch.simulator import SimulatorConfig
 from retouch.simulator.testing import Simulator, running_simulator
 from retouch.steps.finalize import finalize
-from retouch.steps.generate import generate
 from retouch.steps.poll import poll
 from tests.fakes import World
 from tests.simulator.support import TERMINAL, eventually, photograph
@@ -94,7 +93,7 @@ def run(world: World, simulator: Simulator, job: Job) -> Job:
     world.dispatch_lane(job.lane)
     job = world.store.the_job(job.job_id)
     if job.status is Status.ADMITTED:
-        generate(world, job.job_id, job.fence)
+        world.generate(job.job_id, job.fence)
     else:
         assert job.status is Status.RUNNING, job
         (task,) = [task for task in simulator.tasks if task.id == job.task_id]

@@ -419,7 +419,7 @@ def test_a_synchronous_job_goes_through_generate_and_finalize(
     (job,) = store.jobs_in(Status.ADMITTED)
     assert wire.requests == []
 
-    answer = load("generate").handler({**turn(job), "mode": "sync"}, Context())
+    answer = load("generate").handler({**turn(job), "mode": "sync"}, Context(milliseconds=600_000))
     assert answer["next"] == "finalize"
     load("finalize").handler(answer, Context())
 

@@ -49,7 +49,7 @@ TRANSPORT = {
 PACKAGE_PARAMETERS = {"is_async": "the package leaks one of its own arguments (contract 7.1)"}
 OUR_PARAMETERS = {
     "n": "sent always, because the provider's default may be four images (contract 8, 1 and 2)",
-    "max_images": "sent always in interleave, because its default sets the highest bill",
+    "max_images": "sent always in interleave, so that the highest bill stands in the record",
     "stream": "asked for by the HTTP reference beside the header (contract 8, 15)",
 }
 

@@ -209,3 +209,25 @@ def test_a_write_after_a_broken_one_gives_its_own_version(outbox: S3Outbox, stac
     version = outbox.put_stream("a.png", iter([b"fine"]), "image/png")
 
     assert stack.s3.head_object(Bucket=stack.outbox, Key="a.png")["VersionId"] == version
+
+
+def test_what_was_sent_is_read_back_by_its_version(outbox: S3Outbox, stack: Stack) -> None:
+    first = outbox.put("a/sent/image-1.png", b"first", "image/png")
+    outbox.put("a/sent/image-1.png", b"second", "image/png")
+
+    assert outbox.read("a/sent/image-1.png", first) == b"first"
+    assert outbox.read("a/sent/image-1.png", None) == b"second"
+    assert outbox.read("a/sent/image-2.png", None) is None
+    stack.s3.delete_object(Bucket=stack.outbox, Key="a/sent/image-1.png", VersionId=str(first))
+    assert outbox.read("a/sent/image-1.png", first) is None
+
+
+def test_what_was_sent_is_presigned_by_its_version(outbox: S3Outbox) -> None:
+    version = outbox.put("a/sent/image-1.png", b"x", "image/png")
+
+    named = parse_qs(urlsplit(outbox.presign("a/sent/image-1.png", version, "image/png", 60)).query)
+    latest = parse_qs(urlsplit(outbox.presign("a/sent/image-1.png", None, "image/png", 60)).query)
+
+    assert named["versionId"] == [version]
+    assert named["response-content-type"] == ["image/png"]
+    assert "versionId" not in latest

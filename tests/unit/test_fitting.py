@@ -319,7 +319,7 @@ def test_too_many_bytes_become_jpeg_of_the_best_quality_that_fits(limit: int, qu
     fitted = mended(encoded(NOISE), dataclasses.replace(TIGHT, max_bytes=limit))
     assert fitted.facts.size <= limit
     assert (fitted.facts.width, fitted.scale) == (400, 1.0)
-    said = f"re-encoded as JPEG quality {quality} to fit {limit / MIB:.1f} MB"
+    said = f"re-encoded as JPEG quality {quality} to fit {limit / MIB:.1f} MB ({limit:,} bytes)"
     assert fitted.changes == ("converted from PNG to JPEG", said)
 
 
@@ -333,7 +333,10 @@ def test_turning_a_jpeg_does_not_make_it_too_large() -> None:
 def test_a_limit_that_png_meets_keeps_every_pixel() -> None:
     bmp = encoded(quarters(), "BMP")
     fitted = mended(bmp, dataclasses.replace(TIGHT, max_bytes=100_000))
-    assert fitted.changes == ("converted from BMP to PNG", "re-encoded as PNG to fit 0.1 MB")
+    assert fitted.changes == (
+        "converted from BMP to PNG",
+        "re-encoded as PNG to fit 0.1 MB (100,000 bytes)",
+    )
     assert opened(fitted.data).tobytes() == quarters().tobytes()
 
 
@@ -342,7 +345,7 @@ def test_what_no_quality_brings_down_is_shrunk() -> None:
     assert fitted.facts.width < 400
     assert fitted.facts.width == fitted.facts.height
     assert f"shrunk from 400×400 to {fitted.facts.width}×{fitted.facts.width}" in fitted.changes
-    assert "re-encoded as JPEG quality 85 to fit 0.0 MB" in fitted.changes
+    assert "re-encoded as JPEG quality 85 to fit 0.0 MB (20,000 bytes)" in fitted.changes
 
 
 def test_shrinking_for_bytes_stops_at_the_least_side() -> None:

@@ -23,6 +23,7 @@ from retouch.imaging import (
     check_mask,
     look,
     shown_bytes,
+    shown_size,
     shrunk_to,
 )
 from retouch.registry import MODELS, Json
@@ -137,17 +138,137 @@ def test_an_empty_file_is_said_to_be_empty() -> None:
         pytest.param(b"hello world", id="text"),
         pytest.param(b'{"model": "x"}', id="JSON"),
         pytest.param(b"\0" * 1000, id="zeros"),
-        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", id="SVG"),
-        pytest.param(b"%PDF-1.7\n", id="PDF"),
         pytest.param(encoded(PHOTO, "ICO"), id="a format that no model takes"),
         pytest.param(encoded(PHOTO, "PPM"), id="another"),
-        pytest.param(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", id="HEIC"),
+        pytest.param(b"\0\0\0\x18ftypabcd\0\0\0\0abcd", id="a container of a kind not known"),
+        pytest.param(b"<note>an <svg/> is meant</note>", id="XML"),
+        pytest.param(b"BM and more text", id="text that begins as a BMP"),
+        pytest.param(b"RIFF\x24\0\0\0WAVEfmt ", id="sound"),
     ],
 )
-def test_what_is_no_image_is_refused_with_its_first_bytes(data: bytes) -> None:
+def test_what_is_no_image_is_refused_with_its_first_bytes_and_what_is_read(data: bytes) -> None:
     with pytest.raises(UnreadableImage) as caught:
         look(data)
-    assert shown_bytes(data) in str(caught.value)
+    assert str(caught.value) == (
+        f"not a readable image; it begins with {shown_bytes(data)}; JPEG, PNG, BMP, TIFF, WEBP and "
+        "GIF are read"
+    )
+
+
+def container(*brands: str) -> bytes:
+    """The beginning of a file in the container that phones use: its brand, and those it is like."""
+    listed = "".join(brands[1:]).encode()
+    return struct.pack(">I4s4sI", 16 + len(listed), b"ftyp", brands[0].encode(), 0) + listed
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        pytest.param(container("heic", "mif1", "heic"), "HEIC", id="HEIC"),
+        pytest.param(container("heix", "mif1"), "HEIC", id="HEIC of ten bits"),
+        pytest.param(container("hevc", "msf1"), "HEIC", id="a sequence of HEIC"),
+        pytest.param(container("mif1", "mif1", "heic"), "HEIC", id="HEIC that says HEIF first"),
+        pytest.param(container("mif1", "miaf", "avif"), "AVIF", id="AVIF that says HEIF first"),
+        pytest.param(container("msf1", "msf1"), "HEIF", id="HEIF of an open kind"),
+        pytest.param(container("mif1") + b"\0\0\0\x08avif", "HEIF", id="a brand outside its list"),
+        pytest.param(container("avif", "avif", "mif1"), "AVIF", id="AVIF"),
+        pytest.param(container("avis", "avif"), "AVIF", id="a sequence of AVIF"),
+        pytest.param(b"\xff\x0a\xfa\x1f", "JPEG XL", id="JPEG XL"),
+        pytest.param(b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", id="JPEG XL in its container"),
+        pytest.param(b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", id="JPEG 2000"),
+        pytest.param(b"8BPS\0\1\0\0", "a Photoshop file", id="PSD"),
+        pytest.param(b"%PDF-1.7\n", "PDF", id="PDF"),
+        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG", id="SVG"),
+        pytest.param(
+            b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- drawn -->\n<!DOCTYPE svg>\n<svg/>",
+            "SVG",
+            id="SVG with all that may precede it",
+        ),
+        pytest.param(container("crx ", "isom"), "a camera's raw file", id="CR3"),
+        pytest.param(b"FUJIFILMCCD-RAW 0201", "a camera's raw file", id="RAF"),
+        pytest.param(b"IIU\0\x18\0\0\0", "a camera's raw file", id="RW2"),
+        pytest.param(b"IIRO\x08\0\0\0", "a camera's raw file", id="ORF"),
+    ],
+)
+def test_pictures_that_no_model_takes_are_named(data: bytes, kind: str) -> None:
+    with pytest.raises(UnreadableImage) as caught:
+        look(data)
+    assert str(caught.value) == f"{kind}, which no model takes; save it as JPEG or PNG"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        pytest.param(
+            b"\n<!doctype html>\n<html><svg/>",
+            "a web page, not an image; download the image itself",
+            id="HTML",
+        ),
+        pytest.param(
+            b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'>",
+            "a web page, not an image; download the image itself",
+            id="XHTML",
+        ),
+        pytest.param(
+            b"<HEAD><TITLE>Not found</TITLE>",
+            "a web page, not an image; download the image itself",
+            id="HTML that begins late",
+        ),
+        pytest.param(
+            b"PK\3\4\x14\0\0\0",
+            "a ZIP archive, not an image; unpack it and drop the images in it",
+            id="ZIP",
+        ),
+        pytest.param(
+            container("isom", "mp41"),
+            "a video, not an image; save a picture from it as JPEG or PNG",
+            id="MP4",
+        ),
+        pytest.param(
+            container("qt  "),
+            "a video, not an image; save a picture from it as JPEG or PNG",
+            id="QuickTime",
+        ),
+        pytest.param(
+            b"\x1a\x45\xdf\xa3\x01\0\0\0",
+            "a video, not an image; save a picture from it as JPEG or PNG",
+            id="WebM",
+        ),
+    ],
+)
+def test_files_that_are_no_pictures_are_named(data: bytes, says: str) -> None:
+    with pytest.raises(UnreadableImage) as caught:
+        look(data)
+    assert str(caught.value) == says
+
+
+@pytest.mark.timeout(10)
+def test_a_kind_is_sought_in_the_first_bytes_only() -> None:
+    with pytest.raises(UnreadableImage, match="not a readable image"):
+        look(b"<!--" * 5_000_000 + b"<svg")
+    with pytest.raises(UnreadableImage, match="not a readable image"):
+        look(b"<!-- -->" * 2_000_000 + b"<")
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (10 * MIB, "10.0 MB"),
+        (10 * MIB + 1, "10.0 MB (10,485,761 bytes)"),
+        (10 * MIB - 1, "10.0 MB (10,485,759 bytes)"),
+        (21 * MIB // 2, "10.5 MB"),
+        (23_456_789, "22.4 MB (23,456,789 bytes)"),
+    ],
+)
+def test_a_size_shows_its_bytes_where_it_is_rounded(size: int, shown: str) -> None:
+    assert shown_size(size) == shown
+
+
+@given(one=st.integers(0, 100 * MIB), more=st.integers(1, MIB))
+@example(one=10 * MIB, more=1)
+@example(one=10 * MIB - 1, more=1)
+def test_two_sizes_that_differ_are_never_shown_alike(one: int, more: int) -> None:
+    assert shown_size(one) != shown_size(one + more)
 
 
 def test_first_bytes_are_shown_readably() -> None:
@@ -496,7 +617,8 @@ def test_bytes_at_the_limit_are_taken_and_one_more_is_refused(model: str, limit:
     assert judged(dataclasses.replace(GOOD, size=limit), model) == ([], [])
     problems, _ = judged(dataclasses.replace(GOOD, size=limit + 1), model)
     assert len(problems) == 1
-    assert f"{limit // MIB}.0 MB" in problems[0]
+    assert f"has {limit // MIB}.0 MB ({limit + 1:,} bytes)" in problems[0]
+    assert f"at most {limit // MIB}.0 MB are allowed" in problems[0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retouch.jobs import Failure
+from retouch.jobs import Answer, Failure
 from retouch.provider.answers import (
     CODE_CHARS,
     MESSAGE_CHARS,
@@ -24,6 +24,7 @@ from retouch.provider.answers import (
     created_task,
     failure_in,
     parse,
+    storable,
     task_answer,
     task_page,
 )
@@ -617,6 +618,138 @@ def test_a_task_id_is_used_as_it_is_or_not_at_all() -> None:
     assert created_task({"output": {"task_id": "x" * 200}}) == "x" * 200
     assert created_task({"output": {"task_id": "x" * 201}}) is None
     assert created_task({"output": {"task_id": "a\ud800"}}) is None
+
+
+# --- signatures in messages ------------------------------------------------------------------------
+
+SIGNED = "https://h.example/a.png?Expires=1&OSSAccessKeyId=LTAI&Signature=s3cret%2B"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (SIGNED, "https://h.example/a.png"),
+        (f"cannot read {SIGNED} at all", "cannot read https://h.example/a.png at all"),
+        (f"{SIGNED} {SIGNED}", "https://h.example/a.png https://h.example/a.png"),
+        (f"{SIGNED}\n{SIGNED}\tx", "https://h.example/a.png\nhttps://h.example/a.png\tx"),
+        (f"https://b.example/b.png {SIGNED}", "https://b.example/b.png https://h.example/a.png"),
+        (f'url "{SIGNED}" broke', 'url "https://h.example/a.png" broke'),
+        (f"url '{SIGNED}' broke", "url 'https://h.example/a.png' broke"),
+        (f"['{SIGNED}', '{SIGNED}']", "['https://h.example/a.png', 'https://h.example/a.png']"),
+        (f'{{"url":"{SIGNED}","n":1}}', '{"url":"https://h.example/a.png","n":1}'),
+        (f"<{SIGNED}> broke", "<https://h.example/a.png> broke"),
+        (f"({SIGNED}", "(https://h.example/a.png"),
+        (f"url '{SIGNED}", "url 'https://h.example/a.png"),
+        (f'url "{SIGNED}', 'url "https://h.example/a.png'),
+        (SIGNED.upper(), "HTTPS://H.EXAMPLE/A.PNG"),
+        (SIGNED.replace("https", "HttP"), "HttP://h.example/a.png"),
+        (SIGNED.replace("?", "#"), "https://h.example/a.png"),
+        (SIGNED.replace("?", "#a?"), "https://h.example/a.png"),
+        (SIGNED + "#s3cret", "https://h.example/a.png"),
+        (SIGNED + "?s3cret", "https://h.example/a.png"),
+        ("https://h.example?Signature=s3cret", "https://h.example"),
+        ("https://h.example:8443/?Signature=s3cret", "https://h.example:8443/"),
+        ("https://h.example/кот.png?Signature=s3cret", "https://h.example/кот.png"),
+        ("no url? none # here", "no url? none # here"),
+        ("what is https://h.example/a.png ?", "what is https://h.example/a.png ?"),
+        ("https://h.example/a.png", "https://h.example/a.png"),
+    ],
+)
+def test_a_message_loses_what_signs_the_urls_in_it(said: str, kept: str) -> None:
+    failure = failure_in({"code": "InvalidURL", "message": said, "request_id": "r"})
+    assert failure == Failure(code="InvalidURL", message=kept, request_id="r")
+    inside = failure_in({"output": {"code": "InvalidURL", "message": said}})
+    assert inside == Failure(code="InvalidURL", message=kept)
+    assert results({"code": "InvalidURL", "message": said}).image_failures == (inside,)
+
+
+@pytest.mark.parametrize("separator", [",", ";", ", ", "|", "&url="])
+def test_urls_that_are_joined_lose_all_their_signatures(separator: str) -> None:
+    failure = failure_in({"code": "X", "message": separator.join([SIGNED] * 3)})
+    assert failure is not None
+    assert failure.message.startswith("https://h.example/a.png")
+    for secret in ("s3cret", "LTAI", "Signature"):
+        assert secret not in failure.message
+
+
+@pytest.mark.parametrize("before", range(MESSAGE_CHARS - len(SIGNED) - 1, MESSAGE_CHARS + 1))
+def test_a_url_that_the_end_of_a_message_cuts_loses_its_signature_too(before: int) -> None:
+    failure = failure_in({"code": "X", "message": "x" * before + SIGNED})
+    assert failure is not None
+    assert len(failure.message) <= MESSAGE_CHARS
+    assert "?" not in failure.message
+    assert (failure.message + "https://h.example/a.png").startswith("x" * before)
+
+
+# --- what a store is given -------------------------------------------------------------------------
+
+MOST = 300 * 1024
+
+
+def synchronous(*items: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"output": {"choices": [{"message": {"content": list(items)}}]}, **more}
+
+
+def stored_bytes(body: str) -> int:
+    return len(json.dumps(body))
+
+
+@pytest.mark.parametrize("most", [200, 1000, MOST])
+@pytest.mark.parametrize("filler", ['"', "\\", "é", "🐇", "x", "\n", "\x00", "\ud800"])
+def test_a_body_is_kept_as_it_is_up_to_the_bytes_that_it_has_as_stored(
+    filler: str, most: int
+) -> None:
+    body = filler * ((most - 2) // (stored_bytes(filler) - 2))
+    assert most - 12 < stored_bytes(body) <= most
+    assert storable(body, most) == body
+    assert storable(body + filler, most) != body + filler
+
+
+def test_a_body_of_quotation_marks_is_measured_with_what_escapes_them() -> None:
+    text = '"' * 60_000
+    body = json.dumps(synchronous({"text": text}, {"image": f"{BJ}/1.png"}), ensure_ascii=False)
+    assert len(body.encode()) < MOST - 150_000 < MOST
+    assert storable(body, MOST) == body
+    text = '"' * 90_000
+    body = json.dumps(synchronous({"text": text}, {"image": f"{BJ}/1.png"}), ensure_ascii=False)
+    assert len(body.encode()) < MOST < stored_bytes(body)
+    kept = storable(body, MOST)
+    assert stored_bytes(kept) <= MOST
+    assert answered(kept, synchronous=True).texts == ('"' * 1000,)
+    assert answered(kept, synchronous=True).images == (f"{BJ}/1.png",)
+
+
+def test_of_an_answer_too_large_all_that_is_read_is_kept_and_texts_are_cut() -> None:
+    urls = [f"{BJ}/{n}.png?Signature={'x' * 500}" for n in range(MOST_IMAGES)]
+    items = [item for url in urls for item in ({"text": "é" * 15_000}, {"image": url})]
+    body = json.dumps(
+        synchronous(*items, usage={"image_count": 24, "size": "1*2"}, request_id="r", extra="x")
+        | {"code": "StreamInterrupted", "message": "the stream broke off"}
+    )
+    kept = storable(body, MOST)
+    assert stored_bytes(kept) <= MOST < stored_bytes(body)
+    assert answered(kept, synchronous=True) == replace(
+        answered(body, synchronous=True), texts=("é" * 1000,) * MOST_IMAGES
+    )
+
+
+@pytest.mark.parametrize("filler", ['"', "\\", "é", "土", "🐇", "\n", "\x00"])
+def test_the_most_that_is_read_of_an_answer_can_be_stored(filler: str) -> None:
+    url = f"{BJ}/1.png?Signature=".ljust(URL_CHARS, "x")
+    items = [{"text": filler * TEXT_CHARS}, {"image": url}] * (2 * MOST_IMAGES)
+    kept = storable(json.dumps(synchronous(*items)), MOST)
+    document = Answer(job_id="j", body=kept, expires_at=1).model_dump_json()
+    assert len(document.encode()) < 400_000  # DynamoDB takes 400 KiB
+    assert answered(kept, synchronous=True).images == (url,) * MOST_IMAGES
+
+
+def test_an_answer_too_large_can_be_stored_though_utf8_cannot_hold_a_url_of_it() -> None:
+    body = json.dumps(
+        synchronous({"text": "x" * MOST}, {"image": "https://a/\ud800"}, {"image": f"{BJ}/1.png"})
+    )
+    kept = storable(body, MOST)
+    document = Answer(job_id="j", body=kept, expires_at=1).model_dump_json()
+    assert f"{BJ}/1.png" in document
 
 
 # --- the list --------------------------------------------------------------------------------------

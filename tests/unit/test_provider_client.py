@@ -14,17 +14,20 @@ import pytest
 
 from retouch.errors import (
     NOT_REACHED,
+    NOT_SENT,
     AccountRefused,
     InputNotFetched,
+    OperatorError,
     OutcomeUnknown,
     ProviderRefused,
+    ResultHostUnknown,
     SettingsError,
     TryLater,
 )
 from retouch.jobs import Failure
 from retouch.provider import client as client_module
 from retouch.provider.answers import ListedTask, parse, task_answer
-from retouch.provider.client import DashScope, connection_pool
+from retouch.provider.client import DashScope, Limit, Limits, connection_pool
 from retouch.provider.requests import Request
 from retouch.registry import RESULT_HOSTS
 
@@ -176,14 +179,14 @@ def test_a_create_without_a_request_id_is_still_a_task() -> None:
     assert connected(wire).create(ASYNC) == ("t", None)
 
 
-NOT_SENT = [
+UNREACHED = [
     httpx.ConnectError("refused"),
     httpx.ConnectTimeout("no route"),
     httpx.PoolTimeout("busy"),
 ]
+STUCK = httpx.WriteTimeout("stuck")
 LOST = [
     httpx.ReadTimeout("silence"),
-    httpx.WriteTimeout("stuck"),
     httpx.ReadError("reset"),
     httpx.WriteError("broken pipe"),
     httpx.RemoteProtocolError("server disconnected"),
@@ -195,12 +198,22 @@ def calls(provider: DashScope) -> list[Callable[[], object]]:
     return [lambda: provider.create(ASYNC), lambda: provider.generate(SYNC)]
 
 
-@pytest.mark.parametrize("error", NOT_SENT, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("error", UNREACHED, ids=lambda e: type(e).__name__)
 def test_a_call_that_never_left_may_be_repeated_later(error: Exception) -> None:
     for number in range(2):
         wire = Wire(error)
-        with pytest.raises(TryLater):
+        with pytest.raises(TryLater) as caught:
             calls(connected(wire))[number]()
+        assert caught.value.code == NOT_REACHED
+        assert len(wire.requests) == 1
+
+
+def test_a_call_of_which_a_part_never_left_may_be_repeated_later_and_is_sent_once() -> None:
+    for number in range(2):
+        wire = Wire(STUCK)
+        with pytest.raises(TryLater) as caught:
+            calls(connected(wire))[number]()
+        assert caught.value.code == NOT_SENT == "RequestNotSent"
         assert len(wire.requests) == 1
 
 
@@ -511,7 +524,7 @@ def test_a_task_id_cannot_lead_elsewhere() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        *(pytest.param(error, id=type(error).__name__) for error in (*NOT_SENT, *LOST)),
+        *(pytest.param(error, id=type(error).__name__) for error in (*UNREACHED, STUCK, *LOST)),
         pytest.param(httpx.Response(500, json={"code": "InternalError"}), id="500"),
         pytest.param(httpx.Response(502, text=HTML), id="502"),
         pytest.param(httpx.Response(503), id="503"),
@@ -563,7 +576,7 @@ def test_a_query_refused_for_the_account_says_nothing_about_the_task(
         connected(Wire(httpx.Response(status, json={"code": code}))).query("task-1")
 
 
-def test_a_permanent_4xx_with_a_code_is_the_tasks_own_failure() -> None:
+def test_a_400_with_a_code_is_the_tasks_own_failure() -> None:
     body = {
         "request_id": "a4d7",
         "code": "InvalidParameter",
@@ -576,12 +589,54 @@ def test_a_permanent_4xx_with_a_code_is_the_tasks_own_failure() -> None:
     )
 
 
-def test_a_permanent_4xx_without_a_code_ends_nothing() -> None:
-    try:
-        answer = connected(Wire(httpx.Response(400, json={"message": "?"}))).query("task-1")
-    except TryLater:
-        return
+def test_a_400_without_a_code_ends_nothing() -> None:
+    answer = connected(Wire(httpx.Response(400, json={"message": "?"}))).query("task-1")
     assert not answer.terminal
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((status, {"code": "SomethingNew", "message": "no", "request_id": "r"})
+          for status in (402, 404, 405, 406, 409, 410, 413, 415, 422, 451)),
+        (404, {"code": "NotFound"}),
+        (404, {"timestamp": 1, "path": "/tasks/task-1"}),
+        (404, {"output": {"task_status": "FAILED", "code": "InvalidParameter"}}),
+        (400, {"code": "InvalidParameter", "message": "url error, please check url!"}),
+        (400, {"output": {"code": "InvalidParameter", "message": "url error"}}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_wrong_base_url_is_for_the_operator_and_never_the_tasks_end(
+    status: int, body: dict[str, object]
+) -> None:
+    wire = Wire(httpx.Response(status, json=body))
+    with pytest.raises(SettingsError) as caught:
+        connected(wire).query("task-1")
+    assert f"{BASE} answers a query with HTTP {status}" in str(caught.value)
+    assert KEY not in str(caught.value)
+    assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "InvalidParameter", "message": "the curl erred"},
+        {"code": "InvalidURL", "message": "The provided URL does not appear to be valid."},
+        {"output": {"task_status": "FAILED", "code": "InvalidParameter"}},
+    ],
+    ids=str,
+)
+def test_other_words_about_urls_are_the_tasks_own_failure(body: dict[str, object]) -> None:
+    answer = connected(Wire(httpx.Response(400, json=body))).query("task-1")
+    assert answer.status == "FAILED"
+    assert answer.failure is not None
+
+
+def test_a_404_of_the_account_is_not_taken_for_a_wrong_base_url() -> None:
+    body = {"code": "WorkSpaceNotFound", "message": "no such workspace"}
+    with pytest.raises(AccountRefused):
+        connected(Wire(httpx.Response(404, json=body))).query("task-1")
 
 
 @pytest.mark.parametrize(
@@ -994,8 +1049,8 @@ def test_a_policy_that_expired_is_renewed_once() -> None:
             TryLater,
             "HTTP307",
         ),
-        (httpx.ConnectError("refused"), TryLater, "TryLater"),
-        (httpx.WriteTimeout("stuck"), TryLater, "TryLater"),
+        *((error, TryLater, NOT_REACHED) for error in UNREACHED),
+        *((error, TryLater, NOT_SENT) for error in (STUCK, *LOST)),
     ],
 )
 def test_what_the_storage_refuses_was_not_billed(
@@ -1007,6 +1062,13 @@ def test_what_the_storage_refuses_was_not_billed(
     assert isinstance(caught.value, TryLater | ProviderRefused)
     assert caught.value.code == code
     assert len(wire.requests) == 2
+
+
+def test_an_upload_may_take_45_seconds_and_waits_20_for_an_answer() -> None:
+    wire = Wire(policy(), STORED)
+    uploaded(wire)
+    assert wire.timeouts[1] == {"connect": 5.0, "pool": 5.0, "write": 10.0, "read": 20.0}
+    assert Limits().upload == Limit(first_byte=20.0, total=45.0)
 
 
 @pytest.mark.parametrize(
@@ -1204,11 +1266,31 @@ def test_a_stream_that_broke_off_before_an_image_has_an_unknown_outcome(error: E
             streamed(*chunks, error=error)
 
 
-@pytest.mark.parametrize("error", NOT_SENT, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("error", UNREACHED, ids=lambda e: type(e).__name__)
 def test_a_stream_that_was_never_asked_for_may_be_later(error: Exception) -> None:
+    wire = Wire(error)
     with pytest.raises(TryLater) as caught:
-        connected(Wire(error)).generate(STREAM)
+        connected(wire).generate(STREAM)
     assert caught.value.code == NOT_REACHED
+    assert len(wire.requests) == 1
+
+
+def test_a_stream_whose_request_never_left_whole_may_be_asked_for_later() -> None:
+    wire = Wire(STUCK)
+    with pytest.raises(TryLater) as caught:
+        connected(wire).generate(STREAM)
+    assert caught.value.code == NOT_SENT
+    assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda e: type(e).__name__)
+def test_a_stream_that_never_began_has_an_unknown_outcome_and_is_asked_for_once(
+    error: Exception,
+) -> None:
+    wire = Wire(error)
+    with pytest.raises(OutcomeUnknown):
+        connected(wire).generate(STREAM)
+    assert len(wire.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -1309,8 +1391,9 @@ def test_the_host_may_be_written_in_capitals() -> None:
     assert wire.request.url.host == HOST
 
 
-REFUSED_URLS = [
+UNKNOWN_HOSTS = [
     pytest.param("https://evil.example/a.png", id="another host"),
+    pytest.param("http://evil.example/a.png", id="another host by http"),
     pytest.param(f"https://{HOST}.evil.example/a.png", id="a host that begins like it"),
     pytest.param(f"https://evil-{HOST}/a.png", id="a host that ends like it"),
     pytest.param(f"https://x.{HOST}/a.png", id="a host below it"),
@@ -1321,21 +1404,29 @@ REFUSED_URLS = [
     pytest.param(f"https://evil.example#@{HOST}/", id="as a fragment"),
     pytest.param(f"https://evil.example\\@{HOST}@evil.example/", id="a backslash"),
     pytest.param(f"https://{HOST}:8443/a.png", id="another port"),
+    pytest.param("https://127.0.0.1/a.png", id="loopback"),
+    pytest.param("http://localhost:8000/a.png", id="localhost"),
+    pytest.param("https://2130706433/a.png", id="loopback as a number"),
+]
+UNUSABLE_URLS = [
     pytest.param(f"https://{HOST}:99999/a.png", id="an impossible port"),
     pytest.param(f"https://{HOST}:x/a.png", id="no port"),
     pytest.param(f"ftp://{HOST}/a.png", id="ftp"),
     pytest.param(f"//{HOST}/a.png", id="no scheme"),
-    pytest.param("https://127.0.0.1/a.png", id="loopback"),
-    pytest.param("http://localhost:8000/a.png", id="localhost"),
     pytest.param("https://169.254.169.254/latest/meta-data/", id="instance metadata"),
     pytest.param("https://[::1]/a.png", id="loopback of IPv6"),
     pytest.param("https://10.0.0.5/a.png", id="a private network"),
-    pytest.param("https://2130706433/a.png", id="loopback as a number"),
+    pytest.param("https://10.0.0.5:8000/a.png", id="a private network with a port"),
+    pytest.param("https://8.8.8.8/a.png", id="a public address"),
+    pytest.param("https://127.0.0.2/a.png", id="another address of loopback"),
+    pytest.param("https://[::ffff:10.0.0.5]/a.png", id="an address in an address"),
     pytest.param("file:///etc/passwd", id="a file"),
     pytest.param("data:image/png;base64,AAAA", id="data"),
     pytest.param("", id="empty"),
     pytest.param("a.png", id="a name"),
     pytest.param("https://", id="no host"),
+    pytest.param("https://:443/a.png", id="a port without a host"),
+    pytest.param("https://user@/a.png", id="a user without a host"),
     pytest.param("https://[", id="broken"),
     pytest.param("https://exa\u2100mple.com/a.png", id="broken otherwise"),
     pytest.param(f"https://{HOST}/\x01a.png", id="a control character"),
@@ -1345,19 +1436,48 @@ REFUSED_URLS = [
 ]
 
 
-@pytest.mark.parametrize("url", REFUSED_URLS)
-def test_results_from_elsewhere_are_refused_before_anything_is_sent(url: str) -> None:
+def signed(url: str) -> str:
+    return url + ("&" if "?" in url else "?") + "OSSAccessKeyId=LTAI&Signature=s3cret"
+
+
+@pytest.mark.parametrize("url", UNKNOWN_HOSTS)
+def test_results_from_elsewhere_wait_for_the_operator_and_nothing_is_sent(url: str) -> None:
     wire = Wire(httpx.Response(200, content=b"x"))
-    with pytest.raises(ProviderRefused):
-        fetched(connected(wire), url)
+    with pytest.raises(ResultHostUnknown) as caught:
+        fetched(connected(wire), signed(url))
     assert wire.requests == []
+    assert isinstance(caught.value, OperatorError)
+    assert caught.value.code == "ResultHostNotAllowed"
+    assert "s3cret" not in str(caught.value)
+    assert "LTAI" not in str(caught.value)
 
 
-def test_a_refused_url_is_not_repeated_with_its_signature() -> None:
+@pytest.mark.parametrize("url", UNUSABLE_URLS)
+def test_results_that_no_list_can_allow_are_refused_before_anything_is_sent(url: str) -> None:
+    wire = Wire(httpx.Response(200, content=b"x"))
     with pytest.raises(ProviderRefused) as caught:
-        fetched(connected(Wire(httpx.Response(200))), "https://evil.example/a?Signature=secret")
+        fetched(connected(wire), signed(url))
+    assert wire.requests == []
+    assert caught.value.code == "ResultHostNotAllowed"
+    assert "s3cret" not in str(caught.value)
+    assert "LTAI" not in str(caught.value)
+    assert str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("https://evil.example/a?Signature=secret", "evil.example"),
+        ("https://user:secret@EVIL.example:8443/a", "evil.example:8443"),
+        (f"https://{HOST}:443/a?Signature=secret", f"{HOST}:443"),
+        ("https://" + "a" * 60_000 + "/a?Signature=secret", "a" * 300),
+    ],
+)
+def test_an_unknown_host_is_named_as_it_would_be_added(url: str, named: str) -> None:
+    with pytest.raises(ResultHostUnknown) as caught:
+        fetched(connected(Wire(httpx.Response(200))), url)
     assert "secret" not in str(caught.value)
-    assert "evil.example" in str(caught.value)
+    assert f" {named};" in str(caught.value)
 
 
 def test_an_operator_may_add_hosts_exactly_as_they_are_written() -> None:
@@ -1367,7 +1487,7 @@ def test_an_operator_may_add_hosts_exactly_as_they_are_written() -> None:
     assert fetched(provider, "https://results.example.com:8443/a.png") == b"x"
     assert fetched(provider, RESULT) == b"x"
     for url in ("https://a.results.example.com/a.png", "https://results.example.com:9443/a.png"):
-        with pytest.raises(ProviderRefused):
+        with pytest.raises(ResultHostUnknown):
             fetched(provider, url)
     assert len(wire.requests) == 3
 
@@ -1385,8 +1505,9 @@ def test_a_simulator_on_loopback_is_fetched_by_http_where_its_port_was_added(hos
     assert fetched(provider, f"http://{host}/a.png") == b"x"
     assert str(wire.request.url) == f"http://{host}/a.png"
     for other in (host.replace("9000", "9001"), host.removesuffix(":9000")):
-        with pytest.raises(ProviderRefused):
+        with pytest.raises(ResultHostUnknown):
             fetched(provider, f"http://{other}/a.png")
+    assert len(wire.requests) == 1
 
 
 @pytest.mark.parametrize("host", ["10.0.0.5", "169.254.169.254", "192.168.1.1:8000", "::1"])
@@ -1402,8 +1523,10 @@ def test_addresses_are_refused_even_if_they_were_added(host: str) -> None:
 @pytest.mark.parametrize("target", ["http://169.254.169.254/", f"https://{HOST}/b.png"])
 def test_redirects_are_never_followed(status: int, target: str) -> None:
     wire = Wire(httpx.Response(status, headers={"Location": target}))
-    with pytest.raises((ProviderRefused, TryLater)):
+    with pytest.raises(ProviderRefused) as caught:
         fetched(connected(wire), RESULT)
+    assert caught.value.code == "ResultHostNotAllowed"
+    assert "Signature" not in str(caught.value)
     assert len(wire.requests) == 1
 
 
@@ -1419,7 +1542,7 @@ def test_other_answers_are_tried_again_later(status: int) -> None:
         fetched(connected(Wire(httpx.Response(status, content=b"x"))), RESULT)
 
 
-@pytest.mark.parametrize("error", [*NOT_SENT, *LOST], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("error", [*UNREACHED, STUCK, *LOST], ids=lambda e: type(e).__name__)
 def test_a_download_that_failed_is_tried_again_later(error: Exception) -> None:
     with pytest.raises(TryLater):
         fetched(connected(Wire(error)), RESULT)

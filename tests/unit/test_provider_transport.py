@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import pytest
 
-from retouch.errors import NOT_REACHED, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import NOT_REACHED, NOT_SENT, OutcomeUnknown, ProviderRefused, TryLater
 from retouch.provider.answers import parse, task_answer
 from retouch.provider.client import DashScope, Limit, Limits, connection_pool
 from retouch.provider.requests import Request
@@ -98,6 +98,19 @@ class Peer:
     def read(self, most: int) -> bytes:
         """What the client sent; nothing once it has closed its end."""
         return self._connection.recv(most)
+
+    def all_that_left(self) -> tuple[int, int]:
+        """The bytes of a body that came until the client closed its end, and those promised."""
+        data = bytearray()
+        while piece := self.read(1024 * 1024):
+            data += piece
+        head, _, body = bytes(data).partition(b"\r\n\r\n")
+        (promised,) = [
+            int(line.partition(b":")[2])
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"content-length:")
+        ]
+        return len(body), promised
 
     def until_gone(self) -> None:
         """Return once the client has closed its end."""
@@ -265,33 +278,84 @@ def test_an_answer_in_pieces_is_whole() -> None:
         assert client.create(ASYNC) == ("t", None)
 
 
-def test_a_server_that_does_not_read_is_given_up() -> None:
-    large = replace(ASYNC, body={"image": "x" * 40_000_000})
-    released = threading.Event()
+BILLS = pytest.mark.parametrize(
+    "request_", [ASYNC, SYNC, STREAM], ids=["create", "generate", "stream"]
+)
+
+
+@BILLS
+def test_a_server_that_does_not_read_is_given_up_and_was_not_sent_all(request_: Request) -> None:
+    large = replace(request_, body={"image": "x" * 40_000_000})
+    given_up = threading.Event()
+    left: queue.Queue[tuple[int, int]] = queue.Queue()
 
     def never_reads(peer: Peer) -> None:
-        released.wait(SOON)
+        given_up.wait(SOON)
+        left.put(peer.all_that_left())
 
     with served(never_reads, reads=False) as server, provider(server) as client:
-        with soon(), pytest.raises(OutcomeUnknown):
-            client.create(large)
-        released.set()
+        try:
+            with soon(), pytest.raises(TryLater) as caught:
+                client.create(large) if request_ is ASYNC else client.generate(large)
+        finally:
+            given_up.set()
+        came, promised = left.get(timeout=SOON)
+        server.await_served()
+    assert caught.value.code == NOT_SENT
+    assert came < promised
+    assert promised > 40_000_000
+    assert len(server.requests) == 1
 
 
-def test_sending_is_limited_as_a_whole() -> None:
-    large = replace(ASYNC, body={"image": "x" * 40_000_000})
-    limits = replace(SHORT, write=0.5, create=Limit(first_byte=0.5, total=0.8))
-
+@BILLS
+def test_sending_is_limited_as_a_whole(request_: Request) -> None:
+    large = replace(request_, body={"image": "x" * 40_000_000})
+    brief = Limit(first_byte=0.5, total=0.8)
+    limits = replace(SHORT, write=0.5, create=brief, generate=brief)
     given_up = threading.Event()
+    left: queue.Queue[int] = queue.Queue()
 
     def reads_slowly(peer: Peer) -> None:
-        while not given_up.wait(0.02) and peer.read(16_384):
-            pass
+        came = 0
+        while not given_up.wait(0.02) and (piece := peer.read(16_384)):
+            came += len(piece)
+        while piece := peer.read(1024 * 1024):
+            came += len(piece)
+        left.put(came)
 
     with served(reads_slowly, reads=False) as server, provider(server, limits) as client:
-        with soon(), pytest.raises(OutcomeUnknown):
-            client.create(large)
-        given_up.set()
+        try:
+            with soon(), pytest.raises(TryLater) as caught:
+                client.create(large) if request_ is ASYNC else client.generate(large)
+        finally:
+            given_up.set()
+        came = left.get(timeout=SOON)
+    assert caught.value.code == NOT_SENT
+    assert came < 40_000_000
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("size", [1_000, 500_000, 2_000_000, 4_000_000, 6_000_000, 12_000_000])
+def test_what_is_said_not_to_be_sent_never_left_whole_however_much_the_sockets_hold(
+    size: int,
+) -> None:
+    given_up = threading.Event()
+    left: queue.Queue[tuple[int, int]] = queue.Queue()
+
+    def never_reads(peer: Peer) -> None:
+        given_up.wait(SOON)
+        left.put(peer.all_that_left())
+
+    with served(never_reads, reads=False) as server, provider(server) as client:
+        try:
+            with soon(), pytest.raises((TryLater, OutcomeUnknown)) as caught:
+                client.create(replace(ASYNC, body={"image": "x" * size}))
+        finally:
+            given_up.set()
+        came, promised = left.get(timeout=SOON)
+    # What left whole may be read, and made, after the client has gone.
+    assert isinstance(caught.value, OutcomeUnknown) is (came == promised)
+    assert len(server.requests) == 1
 
 
 def test_nothing_listens() -> None:
@@ -433,29 +497,61 @@ def test_a_query_whose_first_connection_broke_is_answered_by_the_second() -> Non
     assert len(server.requests) == 2
 
 
+def gives_a_policy(peer: Peer, port: int) -> None:
+    fields = {
+        "policy": "p",
+        "signature": "s",
+        "upload_dir": "d",
+        "upload_host": f"http://127.0.0.1:{port}/oss",
+        "oss_access_key_id": "k",
+        "x_oss_object_acl": "private",
+        "x_oss_forbid_overwrite": "true",
+    }
+    body = json.dumps({"data": fields}).encode()
+    peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+    peer.send(body)
+
+
+def test_a_storage_where_nothing_listens_was_not_reached() -> None:
+    with served(hangs_up) as gone:
+        pass
+    with served(lambda peer: gives_a_policy(peer, gone.port)) as server:
+        with provider(server) as client, soon(), pytest.raises(TryLater) as caught:
+            client.upload("m", "a.png", b"x", "image/png")
+        assert caught.value.code == NOT_REACHED
+        assert len(server.requests) == 1
+
+
+def test_a_storage_that_does_not_read_is_given_up() -> None:
+    given_up = threading.Event()
+
+    def stalls(peer: Peer) -> None:
+        given_up.wait(SOON)
+
+    with served(stalls, reads=False) as storage:
+        with served(lambda peer: gives_a_policy(peer, storage.port)) as server:
+            try:
+                with provider(server) as client, soon(), pytest.raises(TryLater) as caught:
+                    client.upload("m", "a.png", b"x" * 40_000_000, "image/png")
+            finally:
+                given_up.set()
+        assert caught.value.code == NOT_SENT
+        assert len(storage.requests) == 1
+
+
 @TIMEOUTS
 def test_an_upload_ends_in_time_and_is_not_repeated(script: Script) -> None:
     def policy(peer: Peer) -> None:
-        fields = {
-            "policy": "p",
-            "signature": "s",
-            "upload_dir": "d",
-            "upload_host": f"http://127.0.0.1:{server.port}/oss",
-            "oss_access_key_id": "k",
-            "x_oss_object_acl": "private",
-            "x_oss_forbid_overwrite": "true",
-        }
-        body = json.dumps({"data": fields}).encode()
-        peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
-        peer.send(body)
+        gives_a_policy(peer, server.port)
 
     if script is drips_the_body or script is stops_after_the_head or script is stops_half_way:
         expected = "ReadTimeout|RemoteProtocolError|ReadError"
     else:
         expected = "upload failed"
     with served(policy, script) as server, provider(server) as client, soon():
-        with pytest.raises(TryLater, match=expected):
+        with pytest.raises(TryLater, match=expected) as caught:
             client.upload("m", "a.png", b"x" * 200_000, "image/png")
+        assert caught.value.code == NOT_SENT
         server.await_served()
         server.await_served()
         assert len(server.requests) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import pytest
@@ -12,11 +13,14 @@ from retouch.registry import (
     ALWAYS,
     MODELS,
     QUERIES_PER_SECOND,
+    READINGS,
     REGIONS,
     RESULT_HOSTS,
     Body,
     Boxes,
     Count,
+    Fault,
+    Flag,
     Integer,
     Json,
     Mode,
@@ -25,6 +29,7 @@ from retouch.registry import (
     Results,
     Size,
     When,
+    faults,
     snapshot,
 )
 
@@ -43,6 +48,7 @@ from .helpers import (
     WAN_26,
     WAN_PRO,
     WANX,
+    palette,
     parameters_of,
 )
 
@@ -54,7 +60,9 @@ PHOTO = {"JPEG", "PNG", "BMP", "WEBP"}
 BOTH = {"beijing", "singapore"}
 PLUS_SIZE = Size(sides=(512, 2048))
 WAN_25_SIZE = Size(area=(589_824, 1_638_400), ratio=4.0)
-WAN_SIZE = Size(tiers=("1K", "2K"), area=(589_824, 4_194_304), ratio=8.0)
+TIERS_26 = {"1K": 1280, "2K": 2048}
+TIERS_27 = {"1K": 1024, "2K": 2048}
+WAN_SIZE = Size(tiers=TIERS_27, area=(589_824, 4_194_304), ratio=8.0)
 
 
 def test_the_eleven_models_are_known_and_no_other() -> None:
@@ -240,10 +248,6 @@ def test_the_last_count_of_a_model_holds_always(name: str) -> None:
     assert all(isinstance(count, Count) for count in MODELS[name].images.counts)
 
 
-def test_only_wanx_demands_urls_in_ascii() -> None:
-    assert [name for name, m in MODELS.items() if m.images.ascii_urls] == [WANX]
-
-
 def test_formats_that_may_travel_in_a_request_are_those_of_contract_3_1() -> None:
     assert {name: set(m.images.data_urls) for name, m in MODELS.items()} == {
         name: PHOTO | ({"TIFF"} if name == WANX else set()) for name in ELEVEN
@@ -293,6 +297,17 @@ def test_wanx_has_its_ten_functions_and_one_of_them_takes_a_mask() -> None:
         "control_cartoon_feature": False,
     }
     assert [name for name, model in MODELS.items() if model.functions] == [WANX]
+
+
+def test_only_the_parameters_of_expand_mean_a_side_of_the_image() -> None:
+    assert [f.name for f in MODELS[WANX].functions if f.placed] == ["expand"]
+
+
+def test_words_that_the_provider_knows_are_those_of_contract_3_2() -> None:
+    assert {f.name: len(f.examples) for f in MODELS[WANX].functions if f.examples} == {
+        "stylization_all": 2,
+        "stylization_local": 8,
+    }
 
 
 def test_a_function_is_found_by_its_exact_name_only() -> None:
@@ -352,6 +367,21 @@ def test_snapshots_have_the_rules_of_their_model(name: str, of: str | None) -> N
     if of is not None:
         assert model == snapshot(MODELS[of], name)
         assert of in model.says
+        # What is said of the name without a date does not hold for the snapshot.
+        assert model.notes == ()
+
+
+def test_a_model_without_a_date_says_which_snapshot_it_is_today() -> None:
+    notes = {name: model.notes for name, model in MODELS.items() if model.notes}
+    assert set(notes) == {QWEN, QWEN_MAX}
+    assert QWEN_OCTOBER in notes[QWEN][0]
+    assert QWEN_JANUARY in notes[QWEN_MAX][0]
+
+
+def test_how_long_a_task_takes_is_said_where_it_is_documented() -> None:
+    assert {name for name, model in MODELS.items() if model.takes != "not documented"} == {
+        WANX, WAN_25, WAN_26, WAN, WAN_PRO,
+    }  # fmt: skip
 
 
 # --- what is sent though the sidecar is silent -----------------------------------------------------
@@ -387,6 +417,69 @@ def test_what_is_given_is_kept_and_only_bills_are_completed(
     before = dict(given_)
     assert MODELS[name].completed(given_, True) == {**given_, **completed}
     assert given_ == before
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "has_images", "most"),
+    [
+        (WANX, {}, True, 1),
+        (WANX, {"n": 4}, True, 4),
+        (QWEN_BASE, {}, True, 1),
+        (QWEN, {"n": 6}, True, 6),
+        (WAN_25, {"n": 3}, True, 3),
+        (WAN_26, {"n": 3}, True, 3),
+        (WAN_26, {"n": 3, "max_images": 5}, True, 3),  # has no effect there
+        (WAN_26, {"enable_interleave": True}, True, 5),
+        (WAN_26, {"enable_interleave": True}, False, 5),
+        (WAN_26, {"enable_interleave": True, "max_images": 2}, True, 2),
+        (WAN_26, {"enable_interleave": True, "n": 1, "max_images": 4}, False, 4),
+        (WAN, {}, False, 1),
+        (WAN, {"n": 4}, True, 4),
+        (WAN, {"enable_sequential": True}, True, 1),
+        (WAN_PRO, {"enable_sequential": True, "n": 12}, False, 12),
+    ],
+)
+def test_how_many_images_a_job_makes_and_bills_at_the_most(
+    name: str, parameters: dict[str, Json], has_images: bool, most: int
+) -> None:
+    model = MODELS[name]
+    completed = model.completed(parameters, has_images)
+    assert model.most_images(completed, has_images) == most
+
+
+@pytest.mark.parametrize("name", ELEVEN)
+@pytest.mark.parametrize("interleave", [False, True])
+@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("has_images", [False, True])
+def test_in_every_mode_one_parameter_says_how_many_images_there_are(
+    name: str, interleave: bool, sequential: bool, has_images: bool
+) -> None:
+    switches: dict[str, Json] = {"enable_interleave": interleave, "enable_sequential": sequential}
+    counting = [
+        p.name
+        for p in MODELS[name].parameters
+        if p.counts is not None and p.counts.holds(switches, has_images)
+    ]
+    assert counting == ["max_images" if name == WAN_26 and interleave else "n"]
+
+
+@pytest.mark.parametrize("value", [True, "3", 2.0, None])
+def test_a_count_that_is_no_whole_number_counts_as_one(value: Json) -> None:
+    assert MODELS[QWEN].most_images({"n": value}, True) == 1
+
+
+def test_a_set_is_of_little_use_without_n() -> None:
+    wanting = {
+        (name, p.name, p.wants) for name, m in MODELS.items() for p in m.parameters if p.wants
+    }
+    assert wanting == {(name, "enable_sequential", "n") for name in (WAN, WAN_PRO)}
+
+
+@pytest.mark.parametrize("name", ELEVEN)
+def test_what_is_recommended_is_accepted(name: str) -> None:
+    examples = [(p, value) for p in MODELS[name].parameters for value in p.examples]
+    assert [(p.name, value) for p, value in examples if p.kind.check(value) is not None] == []
+    assert bool(examples) is (name not in (WANX, QWEN_BASE, WAN, WAN_PRO))
 
 
 def test_defaults_are_those_of_the_contract() -> None:
@@ -433,8 +526,31 @@ def test_how_many_results_may_be_asked_for(
     assert MODELS[name].by_name["n"].kind_for(parameters, has_images) == Integer(low, high)
 
 
-UP_TO_2K = Size(tiers=("1K", "2K"), area=(768**2, 2048**2), ratio=8.0)
-UP_TO_4K = Size(tiers=("1K", "2K", "4K"), area=(768**2, 4096**2), ratio=8.0)
+@pytest.mark.parametrize(
+    ("name", "parameter", "variant"),
+    [
+        (WAN_26, "n", 1),
+        (WAN_26, "size", None),  # none is documented, but for what becomes of the input's own size
+        (WAN, "n", 12),
+        (WAN_PRO, "n", 12),
+        (WAN_PRO, "size", "2K"),
+    ],
+)
+def test_a_mode_has_its_own_default(name: str, parameter: str, variant: Json) -> None:
+    assert [v.default for v in MODELS[name].by_name[parameter].variants] == [variant]
+
+
+def test_a_default_is_within_its_own_range() -> None:
+    for model in MODELS.values():
+        for p in model.parameters:
+            pairs = [(p.kind, p.default), *((v.kind, v.default) for v in p.variants)]
+            for kind, default in pairs:
+                assert default is None or kind.check(default) is None, f"{model.name} {p.name}"
+
+
+UP_TO_2K = Size(tiers=TIERS_27, area=(768**2, 2048**2), ratio=8.0)
+UP_TO_4K = Size(tiers={**TIERS_27, "4K": 4096}, area=(768**2, 4096**2), ratio=8.0)
+INTERLEAVED = Size(known=TIERS_26, area=(768**2, 1280**2), ratio=4.0)
 
 
 @pytest.mark.parametrize(
@@ -443,8 +559,9 @@ UP_TO_4K = Size(tiers=("1K", "2K", "4K"), area=(768**2, 4096**2), ratio=8.0)
         (QWEN, {}, True, Size(sides=(512, 2048))),
         (QWEN_JANUARY, {}, True, Size(sides=(512, 2048))),
         (WAN_25, {}, True, Size(area=(768**2, 1280**2), ratio=4.0)),
-        (WAN_26, {}, True, Size(tiers=("1K", "2K"), area=(768**2, 2048**2), ratio=4.0)),
-        (WAN_26, {"enable_interleave": True}, True, Size(area=(768**2, 1280**2), ratio=4.0)),
+        (WAN_26, {}, True, Size(tiers=TIERS_26, area=(768**2, 2048**2), ratio=4.0)),
+        (WAN_26, {"enable_interleave": True}, True, INTERLEAVED),
+        (WAN_26, {"enable_interleave": True}, False, INTERLEAVED),
         (WAN, {}, True, UP_TO_2K),
         (WAN, {}, False, UP_TO_2K),
         (WAN_PRO, {}, True, UP_TO_2K),
@@ -487,6 +604,40 @@ def test_where_a_parameter_is_refused_or_without_effect_is_the_contracts() -> No
         (WAN, "thinking_mode", "enable_sequential is false and there is no image"),
         (WAN_PRO, "thinking_mode", "enable_sequential is false and there is no image"),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "value", "places"),
+    [
+        (WAN_26, "n", 1, ["enable_interleave is true", "enable_interleave is false"]),
+        (WAN_26, "n", 4, ["enable_interleave is false"]),
+        (WAN_26, "n", 5, []),
+        (WAN_26, "size", "1K", ["enable_interleave is false"]),
+        (WAN, "n", 5, ["enable_sequential is true"]),
+        (WAN, "n", 13, []),
+        (WAN, "size", "4K", []),
+        # In words the other half of two conditions cannot be said, so only the variant's is.
+        (WAN_PRO, "size", "4K", ["enable_sequential is false and there is no image"]),
+        (WAN_PRO, "size", "1K", ["enable_sequential is false and there is no image"]),
+        (QWEN, "n", 1, []),
+    ],
+)
+def test_where_a_value_is_allowed_is_told(
+    name: str, parameter: str, value: Json, places: list[str]
+) -> None:
+    assert [str(w) for w in MODELS[name].by_name[parameter].places_for(value)] == places
+
+
+def test_every_contradiction_of_contract_8_has_a_reading() -> None:
+    rows = {r.row for r in READINGS} | {r.row for m in MODELS.values() for r in m.readings}
+    assert rows == set(range(1, 43))
+
+
+def test_what_holds_for_all_models_is_read_once() -> None:
+    general = [reading.row for reading in READINGS]
+    assert general == sorted(set(general))
+    assert all(reading.says for reading in READINGS)
+    assert not set(general) & {r.row for m in MODELS.values() for r in m.readings}
 
 
 @pytest.mark.parametrize("name", ELEVEN)
@@ -627,6 +778,10 @@ def test_the_nearest_number_is_always_within_the_range(value: float) -> None:
         pytest.param(PLUS_SIZE, "1K", "1024*1024", id="a tier where there are none"),
         pytest.param(PLUS_SIZE, "2K", "2048*2048", id="the largest where there are no tiers"),
         pytest.param(PLUS_SIZE, "4K", None, id="a tier beyond all sides"),
+        pytest.param(INTERLEAVED, "1K", "1280*1280", id="a tier that is known by its model"),
+        pytest.param(INTERLEAVED, "1k", "1280*1280", id="one in small letters"),
+        pytest.param(INTERLEAVED, "2K", None, id="one that is known and too large"),
+        pytest.param(UP_TO_4K, "8K", "4K", id="a tier beyond the largest"),
         pytest.param(WAN_25_SIZE, "2K", None, id="a tier beyond the area"),
         pytest.param(WAN_25_SIZE, "1K", "1024*1024", id="a tier within the area"),
         pytest.param(WAN_25_SIZE, "1601*400", "1600*400", id="just too wide"),
@@ -680,6 +835,208 @@ def test_a_size_is_allowed_exactly_where_both_sides_are(width: int, height: int)
 def test_what_is_no_size_is_refused(value: Json) -> None:
     for kind in (PLUS_SIZE, WAN_25_SIZE, WAN_SIZE):
         assert kind.check(value) is not None
+
+
+@pytest.mark.parametrize("name", ELEVEN)
+def test_a_tier_is_the_side_of_a_square_that_is_itself_allowed(name: str) -> None:
+    size = MODELS[name].by_name.get("size")
+    kinds = [] if size is None else [size.kind, *(variant.kind for variant in size.variants)]
+    assert bool(kinds) is (name not in (WANX, QWEN_BASE))
+    for kind in kinds:
+        assert isinstance(kind, Size)
+        for tier, side in kind.tiers.items():
+            assert kind.check(tier) is None
+            assert kind.check(f"{side}*{side}") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "nearest"),
+    [
+        (4.0, 4),
+        (0.0, 1),
+        (1e300, 4),
+        ("3", 3),
+        ("03", 3),
+        ("99", 4),
+        ("0", 1),
+        ("1" * 10, 4),
+        ("1" * 11, None),
+        ("1.0", None),
+        ("-1", None),
+        (" 1", None),
+        ("１", None),
+        ("four", None),
+        ("", None),
+        (1.5, None),
+        (float("inf"), None),
+        (True, None),
+        (None, None),
+        ([1], None),
+    ],
+)
+def test_what_is_meant_by_what_is_no_whole_number(value: Json, nearest: Json) -> None:
+    assert Integer(1, 4).check(value) == Fault("a whole number within 1–4", nearest)
+
+
+@pytest.mark.parametrize(
+    ("value", "nearest"),
+    [
+        ("true", True),
+        ("True", True),
+        ("YES", True),
+        ("yes", True),
+        ("false", False),
+        ("FALSE", False),
+        ("no", False),
+        ("on", None),
+        ("", None),
+        (1, None),
+        (0, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_what_is_meant_by_what_is_no_flag(value: Json, nearest: Json) -> None:
+    fault = Flag().check(value)
+    assert fault == Fault("true or false", nearest)
+    assert fault is not None
+    assert fault.nearest is nearest
+
+
+A_BOX = "a box [x1, y1, x2, y2] of whole pixels with x1 < x2 and y1 < y2"
+TWO_BOXES = "a list of at most 2 boxes [x1, y1, x2, y2]"
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        pytest.param([[], [[0, 0, 1, 1]]], [], id="nothing"),
+        pytest.param(
+            [[[9, 9, 0, 0]]], [Fault(A_BOX, [0, 0, 9, 9], "[0][0]", [9, 9, 0, 0])], id="turned"
+        ),
+        pytest.param(
+            [[[9, 0, 5, 3]]], [Fault(A_BOX, [5, 0, 9, 3], "[0][0]", [9, 0, 5, 3])], id="half turned"
+        ),
+        pytest.param([[[5, 9, 5, 0]]], [Fault(A_BOX, None, "[0][0]", [5, 9, 5, 0])], id="no width"),
+        pytest.param(
+            [[[-9, 0, -12, 5]]], [Fault(A_BOX, None, "[0][0]", [-9, 0, -12, 5])], id="below"
+        ),
+        pytest.param(
+            [[[0, 0, 100_001, 5]]], [Fault(A_BOX, None, "[0][0]", [0, 0, 100_001, 5])], id="beyond"
+        ),
+        pytest.param(
+            [
+                [[0, 0, 1, 1], [0, 0, 1]],
+                None,
+                [],
+                [[0, 0, 1, 1.0], "x"],
+                [[0, 0, 1, 1]] * 3,
+            ],
+            [
+                Fault(A_BOX, None, "[0][1]", [0, 0, 1]),
+                Fault(TWO_BOXES, None, "[1]", None),
+                Fault(A_BOX, None, "[3][0]", [0, 0, 1, 1.0]),
+                Fault(A_BOX, None, "[3][1]", "x"),
+                Fault(TWO_BOXES, None, "[4]", [[0, 0, 1, 1]] * 3),
+            ],
+            id="every fault",
+        ),
+    ],
+)
+def test_every_fault_of_boxes_is_told_with_its_place(value: Json, found: list[Fault]) -> None:
+    assert faults(Boxes(), value) == found
+    assert Boxes().check(value) == (found[0] if found else None)
+
+
+A_COLOUR = 'a colour "#RRGGBB"'
+A_SHARE = 'a share with two decimals and a percent sign, as "25.00%"'
+AN_OBJECT = 'an object {"hex": "#RRGGBB", "ratio": "25.00%"} and nothing else'
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        pytest.param(palette("40.00%", "35.50%", "24.50%"), [], id="nothing"),
+        pytest.param(
+            [
+                {"hex": "AABBCC", "ratio": "40%"},
+                {"hex": "red", "ratio": "25.00%"},
+                {"hex": "#112233", "ratio": 35},
+                "#445566",
+            ],
+            [
+                Fault(A_COLOUR, "#AABBCC", "[0].hex", "AABBCC"),
+                Fault(A_SHARE, "40.00%", "[0].ratio", "40%"),
+                Fault(A_COLOUR, None, "[1].hex", "red"),
+                Fault(A_SHARE, "35.00%", "[2].ratio", 35),
+                Fault(AN_OBJECT, None, "[3]", "#445566"),
+            ],
+            id="every fault",
+        ),
+        pytest.param(
+            palette("33.33%", "33.33%", "33.33%"),
+            [Fault("ratios that add up to 100.00%; these make 99.99%")],
+            id="a sum too small",
+        ),
+        pytest.param(
+            palette("50.00%", "50.00%", "0.01%"),
+            [Fault("ratios that add up to 100.00%; these make 100.01%")],
+            id="a sum too large",
+        ),
+    ],
+)
+def test_every_fault_of_a_palette_is_told_with_its_place(value: Json, found: list[Fault]) -> None:
+    assert faults(Palette(), value) == found
+    assert Palette().check(value) == (found[0] if found else None)
+
+
+@pytest.mark.parametrize("colours", [0, 1, 2, 11, 200])
+def test_too_few_or_too_many_colours_are_counted(colours: int) -> None:
+    (fault,) = faults(Palette(), palette(*["10.00%"] * colours))
+    assert fault.at == ""
+    assert "3–10" in fault.allowed
+    assert str(colours) in fault.allowed
+
+
+@pytest.mark.parametrize(
+    ("ratio", "nearest"),
+    [
+        (40, "40.00%"),
+        (40.5, "40.50%"),
+        ("40", "40.00%"),
+        ("40%", "40.00%"),
+        ("40.5 %", "40.50%"),
+        ("40.00", "40.00%"),
+        (" 40.00%", "40.00%"),
+        ("40.125%", None),
+        ("-40%", None),
+        ("1000%", None),
+        ("٤٠%", None),
+        (True, None),
+        (None, None),
+        (float("inf"), None),
+        ([40], None),
+    ],
+)
+def test_what_is_meant_by_what_is_no_share(ratio: Json, nearest: Json) -> None:
+    rest = palette("30.00%", "30.00%")
+    (fault,) = faults(Palette(), [*rest, {"hex": "#112233", "ratio": ratio}])
+    assert (fault.at, fault.given, fault.nearest) == ("[2].ratio", ratio, nearest)
+
+
+def test_a_value_with_one_fault_or_none_has_as_many() -> None:
+    assert faults(Integer(1, 4), 5) == [Fault("a whole number within 1–4", 4)]
+    assert faults(Integer(1, 4), 4) == []
+
+
+def test_a_snapshot_differs_from_its_model_in_name_and_words_only() -> None:
+    made = snapshot(MODELS[QWEN], "qwen-image-edit-plus-2027-01-01")
+    assert (
+        dataclasses.replace(
+            made, name=QWEN, says=MODELS[QWEN].says, notes=MODELS[QWEN].notes, snapshot_of=None
+        )
+        == (MODELS[QWEN])
+    )
 
 
 def test_boxes_and_palettes_refuse_what_is_no_list() -> None:

@@ -147,6 +147,30 @@ def test_the_defaults_shown_are_what_is_sent() -> None:
     assert default(WAN_PRO, "seed") is None
 
 
+@pytest.mark.parametrize(("model", "function"), BRANCHES)
+def test_the_values_that_are_recommended_are_shown_and_validate(
+    model: str, function: str | None
+) -> None:
+    parameters = branches()[model, function]["properties"]["parameters"]["properties"]
+    shown = {name: shape["examples"] for name, shape in parameters.items() if "examples" in shape}
+    having = MODELS[model].having(function)
+    assert shown == {p.name: list(p.examples) for p in having if p.examples}
+    for name, values in shown.items():
+        for value in values:
+            VALIDATOR.validate(sidecar(model, parameters={name: value}))
+
+
+def test_words_that_the_provider_knows_stand_in_a_functions_description() -> None:
+    def says(function: str) -> str:
+        return str(branches()[WANX, function]["properties"]["function"]["description"])
+
+    assert says("stylization_all").endswith(
+        " Known to the provider: French picture book, gold-foil art."
+    )
+    assert "blue-and-white porcelain" in says("stylization_local")
+    assert "Known to the provider" not in says("doodle")
+
+
 def test_every_field_at_the_top_is_described() -> None:
     made: Any = schema()
     for name, shape in made["properties"].items():
@@ -220,7 +244,7 @@ def test_in_the_whole_table_schema_and_check_agree_but_for_the_kinds_that_are_na
         if verdict.order is not None:
             wrong.append(f"refused by the schema only: {key_of(raw)}")
             continue
-        kinds = {unsayable(raw, path) for path in verdict.refused}
+        kinds = {unsayable(raw, path) for path in verdict.fields}
         met |= kinds
         if None in kinds:
             wrong.append(f"refused by the check only, {sorted(verdict.refused)}: {key_of(raw)}")

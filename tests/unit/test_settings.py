@@ -33,6 +33,11 @@ COMPLETE = {
 }
 
 
+def reported(amount: str, currency: str) -> Price:
+    """A price that others have reported; the provider's documents do not state it."""
+    return Price(Decimal(amount), currency, documented=False)
+
+
 def test_a_complete_environment_gives_settings() -> None:
     machine = "arn:aws:states:eu-central-1:111122223333:stateMachine:edit-job"
     found = Settings.from_env(COMPLETE | {"RETOUCH_STATE_MACHINE_ARN": machine, "PATH": "/bin"})
@@ -47,7 +52,7 @@ def test_a_complete_environment_gives_settings() -> None:
     assert found.providers == {"beijing": Endpoint("https://dashscope.aliyuncs.com/api/v1", None)}
     assert found.regions == ("beijing",)
     assert found.models == MODELS
-    assert found.prices.of("beijing", "wan2.7-image") == Price(Decimal("0.20"), "CNY")
+    assert found.prices.of("beijing", "wan2.7-image") == reported("0.20", "CNY")
     assert found.result_hosts == ("results.example.com", "127.0.0.1:9000")
     assert found.input_delivery is Delivery.PRESIGNED
     assert found.window_margin == 1
@@ -145,8 +150,49 @@ def test_a_region_that_is_named_twice_keeps_its_first_place() -> None:
 
 
 def test_a_base_url_can_be_given_in_place_of_the_public_one() -> None:
-    urls = '{"beijing": "http://127.0.0.1:9000/api/v1/", "singapore": "https://unused.example"}'
+    urls = '{"beijing": "http://127.0.0.1:9000/api/v1/"}'
     assert endpoints("beijing", urls, "{}") == {"beijing": Endpoint("http://127.0.0.1:9000/api/v1")}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://img.example.com",
+        "https://img.example.com/",
+        "https://img.example.com/api",
+        "https://img.example.com/api/v1/services",
+        "https://img.example.com/compatible-mode/v1",
+        "https://img.example.com/api/v1?x=1",
+    ],
+)
+def test_a_base_url_that_does_not_end_as_the_providers_is_refused(url: str) -> None:
+    assert refused("singapore", f'{{"singapore": "{url}"}}') == (
+        f"RETOUCH_PROVIDER_BASE_URLS: {url} does not end in /api/v1, as singapore's must"
+    )
+
+
+@pytest.mark.parametrize(
+    ("base_urls", "workspaces", "message"),
+    [
+        pytest.param(
+            '{"singapore": "https://unused.example/api/v1"}',
+            "{}",
+            "RETOUCH_PROVIDER_BASE_URLS names singapore, but the stack works in beijing, virginia only",
+            id="a base URL",
+        ),
+        pytest.param(
+            "{}",
+            '{"beijing": "llm-1", "singapore": "llm-2", "frankfurt": "llm-3"}',
+            "RETOUCH_PROVIDER_WORKSPACES names frankfurt, singapore, but the stack works in beijing, "
+            "virginia only",
+            id="two workspaces",
+        ),
+    ],
+)
+def test_what_is_given_for_a_region_that_is_not_in_use_is_refused(
+    base_urls: str, workspaces: str, message: str
+) -> None:
+    assert refused("beijing,virginia", base_urls, workspaces) == message
 
 
 def test_workspaces_are_sent_where_they_are_given() -> None:
@@ -291,7 +337,6 @@ def test_the_models_with_tasks_are_those_counted() -> None:
                 "qwen-image-edit-plus-2025-12-15": "0.2",
                 "qwen-image-edit-max": "0.5",
                 "qwen-image-edit-max-2026-01-16": "0.5",
-                "wan2.5-i2i-preview": "0.2",
                 "wan2.6-image": "0.2",
                 "wan2.7-image": "0.2",
                 "wan2.7-image-pro": "0.5",
@@ -313,13 +358,16 @@ def test_the_models_with_tasks_are_those_counted() -> None:
         ),
     ],
 )
-def test_bundled_prices_are_those_of_contract_3_1(
+def test_bundled_prices_are_those_of_contract_3_1_and_only_one_is_in_a_document(
     region: str, currency: str, prices: dict[str, str]
 ) -> None:
     found = {model: Prices.load().of(region, model) for model in MODELS}
     assert {model: price for model, price in found.items() if price is not None} == {
-        model: Price(Decimal(amount), currency) for model, amount in prices.items()
+        model: Price(Decimal(amount), currency, documented=(region, model) == ("beijing", WANX))
+        for model, amount in prices.items()
     }
+    # No document states one for wan2.5, and nobody has reported any.
+    assert found[WAN_25] is None
 
 
 def test_a_price_nobody_configured_is_none() -> None:
@@ -331,13 +379,23 @@ def test_overrides_replace_one_price_and_leave_the_others() -> None:
     prices = Prices.load('{"beijing": {"currency": "CNY", "models": {"wan2.7-image": "0.25"}}}')
     assert prices.of("beijing", "wan2.7-image") == Price(Decimal("0.25"), "CNY")
     assert prices.of("beijing", "wanx2.1-imageedit") == Price(Decimal("0.14"), "CNY")
-    assert prices.of("singapore", "wan2.7-image") == Price(Decimal("0.03"), "USD")
+    assert prices.of("singapore", "wan2.7-image") == reported("0.03", "USD")
+
+
+def test_an_operators_price_is_taken_at_its_word_unless_that_says_otherwise() -> None:
+    prices = Prices.load(
+        '{"beijing": {"currency": "CNY", "models": {"a": "1", "b": "2"}, "documented": ["b"]},'
+        ' "singapore": {"currency": "USD", "models": {"a": "3"}}}'
+    )
+    assert prices.of("beijing", "a") == reported("1", "CNY")
+    assert prices.of("beijing", "b") == Price(Decimal(2), "CNY", documented=True)
+    assert prices.of("singapore", "a") == Price(Decimal(3), "USD", documented=True)
 
 
 def test_overrides_may_add_a_price_in_another_currency() -> None:
     prices = Prices.load('{"singapore": {"currency": "EUR", "models": {"new": "1"}}}')
     assert prices.of("singapore", "new") == Price(Decimal(1), "EUR")
-    assert prices.of("singapore", "wan2.7-image") == Price(Decimal("0.03"), "USD")
+    assert prices.of("singapore", "wan2.7-image") == reported("0.03", "USD")
 
 
 def test_the_settings_carry_the_overrides() -> None:
@@ -373,6 +431,10 @@ def test_a_price_written_as_a_number_is_exact_or_refused() -> None:
         pytest.param('{"beijing": {"currency": "CNY", "models": {"x": "Infinity"}}}', id="endless"),
         pytest.param('{"beijing": {"currency": "CNY", "models": {"x": "-1"}}}', id="below zero"),
         pytest.param('{"beijing": {"currency": null, "models": {"x": "1"}}}', id="null currency"),
+        pytest.param(
+            '{"beijing": {"currency": "CNY", "models": {"x": "1"}, "documented": 1}}',
+            id="documented by number",
+        ),
     ],
 )
 def test_prices_of_another_shape_are_refused_by_name(text: str) -> None:

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from retouch.registry import MODELS, REGIONS, Json, Mode
 from retouch.sidecar import (
     MAX_BYTES,
+    Draft,
     Order,
     Problem,
     check,
     is_url,
+    judge,
+    quoted,
     read,
     shown,
 )
@@ -53,6 +56,7 @@ from .helpers import (
     wan26,
     wanx,
 )
+from .table import field_of, nearest_in
 
 ITEM_BYTES = 400 * 1024
 """DynamoDB takes no larger item, and a rejected job holds its problems."""
@@ -136,6 +140,58 @@ def test_what_is_no_json_object_is_refused_with_the_reason(data: bytes, said: st
 
 def test_where_json_breaks_is_said() -> None:
     assert "line 2, column 11" in refused(b'{"model": 1,\n "prompt" 2}')
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            "", "the file is empty; a sidecar is an object {…} at line 1, column 1", id="empty"
+        ),
+        pytest.param(
+            "\ufeff \n", "the file is empty; a sidecar is an object {…}", id="white space"
+        ),
+        pytest.param(
+            "{“model”: 1}",
+            '“ is not a quotation mark in JSON; use " at line 1, column 2',
+            id="curly quotes",
+        ),
+        pytest.param(
+            '{"model": “x”}',
+            '“ is not a quotation mark in JSON; use " at line 1, column 11',
+            id="curly quotes around a value",
+        ),
+        pytest.param(
+            '{"a": 1,\n ”b”: 2}',
+            '” is not a quotation mark in JSON; use " at line 2, column 2',
+            id="a closing quote that opens",
+        ),
+        pytest.param("{‘a’: 1}", '‘ is not a quotation mark in JSON; use "', id="single curly"),
+        pytest.param("{'a': 1}", "' is not a quotation mark in JSON; use \"", id="single quotes"),
+        # Python 3.13 has words of its own for it.
+        pytest.param('{"a": 1,}', "comma", id="a comma too many"),
+        pytest.param('{"a": 1,\n}\n', "comma", id="a comma too many, and a line end"),
+        pytest.param('{"a": [1, 2, ]}', "comma", id="a comma too many in a list"),
+        pytest.param(
+            '{"a": 1', "expecting ',' delimiter; the file may be cut off", id="cut off in an object"
+        ),
+        pytest.param('{"a"', "the file may be cut off", id="cut off after a name"),
+        pytest.param('{"a": [1,', "the file may be cut off", id="cut off in a list"),
+        pytest.param('{"a": "x', "the file may be cut off", id="cut off in a text"),
+        pytest.param('{"a": "x\\', "the file may be cut off", id="cut off in an escape"),
+    ],
+)
+def test_what_is_wrong_with_json_is_said_in_plain_words(text: str, said: str) -> None:
+    message = refused(text.encode())
+    assert message.startswith("not JSON: ")
+    assert said in message
+
+
+@pytest.mark.parametrize("text", ['{"a": 1} // x', '{"a" 1}', '{"a": 1}}', "{,}", '{"a":,}'])
+def test_json_that_is_whole_is_not_said_to_be_cut_off(text: str) -> None:
+    message = refused(text.encode())
+    assert "cut off" not in message
+    assert "closing bracket" not in message
 
 
 def test_the_byte_that_is_no_utf8_is_said() -> None:
@@ -359,6 +415,7 @@ def test_null_is_the_same_as_leaving_a_field_out(name: str) -> None:
         pytest.param("qwen-image-edit-plus-2025-10-31", QWEN_OCTOBER, id="a day too late"),
         pytest.param("wan2.6-images", WAN_26, id="plural"),
         pytest.param("Wan2.7-Image", WAN, id="capitals"),
+        pytest.param("QWEN-IMAGE-EDIT", QWEN_BASE, id="capitals throughout"),
     ],
 )
 def test_an_unknown_model_is_refused_with_the_nearest_name(name: str, near: str) -> None:
@@ -391,8 +448,9 @@ def test_a_missing_function_is_said_with_all_ten() -> None:
         assert all(function in message for function in FUNCTIONS)
 
 
-def test_an_unknown_function_is_refused_with_the_nearest_name() -> None:
-    message = the_problem(wanx("remove_watermaker"), "function")
+@pytest.mark.parametrize("function", ["remove_watermaker", "removeWatermark", "Remove_Watermark"])
+def test_an_unknown_function_is_refused_with_the_nearest_name(function: str) -> None:
+    message = the_problem(wanx(function), "function")
     assert 'did you mean "remove_watermark"?' in message
 
 
@@ -535,21 +593,21 @@ def test_a_job_is_called_as_wished_and_else_as_a_task(raw: dict[str, Json], call
             wan26(region="frankfurt", call="sync"),
             None,
             "call",
-            '"sync" is not allowed; frankfurt has no such calls',
+            '"sync" is not allowed; frankfurt has wan2.6-image async only; leave call out',
             id="a region without the call",
         ),
         pytest.param(
             wan26(region="frankfurt", call="sync"),
             ["beijing", "frankfurt"],
             "call",
-            '"sync" is not allowed; frankfurt has no such calls',
+            '"sync" is not allowed; frankfurt has wan2.6-image async only; leave call out',
             id="a region of the stack's without the call",
         ),
         pytest.param(
             wan26(call="sync"),
             ["frankfurt"],
             "call",
-            '"sync" is not allowed; frankfurt has no such calls',
+            '"sync" is not allowed; frankfurt has wan2.6-image async only; leave call out',
             id="no region with the call",
         ),
         pytest.param(
@@ -764,7 +822,7 @@ def test_both_ends_of_each_range_are_accepted(
         pytest.param(interleave(), "n", 2, "1", id="text with images n above"),
         pytest.param(interleave(), "max_images", 0, "1", id="text with images max_images below"),
         pytest.param(interleave(), "max_images", 6, "5", id="text with images max_images above"),
-        pytest.param(interleave(), "size", "1K", '"1024*1024"', id="text with images a tier"),
+        pytest.param(interleave(), "size", "1K", '"1280*1280"', id="text with images a tier"),
         pytest.param(
             interleave(), "size", "2048*2048", '"1280*1280"', id="text with images area above"
         ),
@@ -778,7 +836,111 @@ def test_a_value_outside_its_range_is_refused_with_the_nearest_one(
     base: dict[str, Json], name: str, value: Json, nearest: str
 ) -> None:
     message = the_problem(with_parameter(base, name, value), f"parameters.{name}")
-    assert message.endswith(f"nearest {nearest}")
+    assert nearest_in(message) == nearest
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "value", "said"),
+    [
+        pytest.param(
+            wan(),
+            "n",
+            5,
+            "5 is not a whole number within 1–4; nearest 4; allowed where enable_sequential is true",
+            id="in a set",
+        ),
+        pytest.param(
+            sequence(1),
+            "n",
+            13,
+            "13 is not a whole number within 1–12 where enable_sequential is true; nearest 12",
+            id="not even in a set",
+        ),
+        pytest.param(
+            interleave(),
+            "n",
+            2,
+            "2 is not 1, the only value here where enable_interleave is true; nearest 1; allowed "
+            "where enable_interleave is false",
+            id="without texts",
+        ),
+        pytest.param(
+            wan26(),
+            "n",
+            5,
+            "5 is not a whole number within 1–4; nearest 4",
+            id="with too many others to name them",
+        ),
+        pytest.param(
+            qwen(),
+            "n",
+            7,
+            "7 is not a whole number within 1–6; nearest 6; allowed with wan2.7-image where "
+            "enable_sequential is true or wan2.7-image-pro where enable_sequential is true",
+            id="with two others in a set",
+        ),
+        pytest.param(
+            wan(),
+            "size",
+            "4K",
+            '"4K" is not "1K" or "2K" or "W*H" with W×H within 589824–4194304 and a ratio of 1:8 to '
+            '8:1; nearest "2K"; allowed with wan2.7-image-pro where enable_sequential is false and '
+            "there is no image",
+            id="with the pro model",
+        ),
+        pytest.param(
+            sidecar(WAN_PRO),
+            "size",
+            "4K",
+            '"4K" is not "1K" or "2K" or "W*H" with W×H within 589824–4194304 and a ratio of 1:8 to '
+            '8:1; nearest "2K"; allowed where enable_sequential is false and there is no image',
+            id="without an image",
+        ),
+        pytest.param(
+            interleave(),
+            "size",
+            "2K",
+            '"2K" is not "W*H" with W×H within 589824–1638400 and a ratio of 1:4 to 4:1 where '
+            "enable_interleave is true; allowed where enable_interleave is false",
+            id="a tier without texts",
+        ),
+        pytest.param(
+            wanx("super_resolution"),
+            "upscale_factor",
+            8,
+            "8 is not a whole number within 1–4; nearest 4",
+            id="nowhere",
+        ),
+    ],
+)
+def test_where_a_range_holds_and_where_a_value_would_be_right_is_said(
+    base: dict[str, Json], name: str, value: Json, said: str
+) -> None:
+    assert the_problem(with_parameter(base, name, value), f"parameters.{name}") == said
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "value", "nearest"),
+    [
+        pytest.param(wan(), "n", "3", "3", id="digits"),
+        pytest.param(wan(), "n", 3.0, "3", id="a whole number with a point"),
+        pytest.param(wan(), "n", "9", "4", id="digits beyond the range"),
+        pytest.param(wan(), "seed", 7.0, "7", id="a seed with a point"),
+        pytest.param(wan(), "n", "three", None, id="a word"),
+        pytest.param(wan(), "n", 2.5, None, id="a fraction"),
+        pytest.param(wan(), "watermark", "true", "true", id="true as a text"),
+        pytest.param(wan(), "watermark", "no", "false", id="no"),
+        pytest.param(wan(), "watermark", "No", "false", id="no with a capital"),
+        pytest.param(wan(), "watermark", "maybe", None, id="neither"),
+        pytest.param(wan(), "watermark", 1, None, id="one"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_what_may_be_meant(
+    base: dict[str, Json], name: str, value: Json, nearest: str | None
+) -> None:
+    message = the_problem(with_parameter(base, name, value), f"parameters.{name}")
+    assert nearest_in(message) == nearest
+    assert message.startswith(f"{shown(value)} is not ")
 
 
 @pytest.mark.parametrize(
@@ -965,9 +1127,41 @@ def test_a_field_of_the_sidecar_among_the_parameters_is_sent_to_the_top(name: st
     assert message == "stands at the top of the sidecar, not among the parameters"
 
 
-def test_a_misspelt_parameter_is_refused_with_the_nearest_name() -> None:
-    message = the_problem(with_parameter(wan(), "colour_palette", []), "parameters.colour_palette")
-    assert 'did you mean "color_palette"?' in message
+@pytest.mark.parametrize(
+    ("base", "name", "meant"),
+    [
+        (wan(), "colour_palette", "color_palette"),
+        (wan(), "enableSequential", "enable_sequential"),
+        (wan(), "EnableSequential", "enable_sequential"),
+        (wan(), "N", "n"),
+        (wan(), "Size", "size"),
+        (wan(), "SEED", "seed"),
+        (qwen(), "promptExtend", "prompt_extend"),
+        (wanx("expand"), "topScale", "top_scale"),
+    ],
+)
+def test_a_misspelt_parameter_is_refused_with_the_nearest_name(
+    base: dict[str, Json], name: str, meant: str
+) -> None:
+    message = the_problem(with_parameter(base, name, []), f"parameters.{name}")
+    assert message.endswith(f'; did you mean "{meant}"?')
+
+
+def test_an_unknown_parameter_is_refused_with_those_of_the_function_at_hand() -> None:
+    raw = with_parameter(wanx("expand"), "foo", 1)
+    assert the_problem(raw, "parameters.foo") == (
+        "is not a parameter of wanx2.1-imageedit with expand, which has bottom_scale, left_scale, n, "
+        "right_scale, seed, top_scale, watermark"
+    )
+    raw = with_parameter(wanx("colorization"), "size", "1K")
+    assert the_problem(raw, "parameters.size") == (
+        "is not a parameter of wanx2.1-imageedit with colorization, which has n, seed, watermark; "
+        "qwen-image-edit-plus, qwen-image-edit-max, wan2.5-i2i-preview, wan2.6-image, wan2.7-image "
+        "and wan2.7-image-pro have it"
+    )
+    # What another function has is not what may be meant here.
+    raw = with_parameter(wanx("colorization"), "strenght", 1)
+    assert "did you mean" not in the_problem(raw, "parameters.strenght")
 
 
 @pytest.mark.parametrize("value", [[], "n=1", 1, True])
@@ -982,7 +1176,9 @@ def test_a_sequence_may_have_up_to_twelve_images(n: int) -> None:
 
 @pytest.mark.parametrize(("n", "nearest"), [(0, 1), (13, 12)])
 def test_a_sequence_has_its_own_bounds(n: int, nearest: int) -> None:
-    assert the_problem(sequence(n), "parameters.n").endswith(f"nearest {nearest}")
+    message = the_problem(sequence(n), "parameters.n")
+    assert "where enable_sequential is true" in message
+    assert nearest_in(message) == str(nearest)
 
 
 def test_more_than_four_images_without_a_sequence_are_refused() -> None:
@@ -997,7 +1193,7 @@ def test_thinking_has_effect_for_text_to_image_only_and_a_warning_elsewhere() ->
     assert warned(wan(images=[], parameters=thinking)) == []
     assert warned(wan(images=["a.jpg"], parameters=thinking)) == ["parameters.thinking_mode"]
     assert warned(wan(parameters=thinking)) == ["parameters.thinking_mode"]
-    both: Json = {"thinking_mode": True, "enable_sequential": True}
+    both: Json = {"thinking_mode": True, "enable_sequential": True, "n": 3}
     assert warned(wan(images=[], parameters=both)) == ["parameters.thinking_mode"]
 
 
@@ -1012,6 +1208,20 @@ def test_what_has_no_effect_in_a_mode_is_a_warning() -> None:
     assert warned(wan26(parameters={"max_images": 3, "prompt_extend": True})) == [
         "parameters.max_images: has effect only where enable_interleave is true"
     ]
+
+
+@pytest.mark.parametrize("model", [WAN, WAN_PRO])
+def test_a_set_without_n_is_a_warning(model: str) -> None:
+    def warned(parameters: Json) -> list[str]:
+        return [str(w) for w in accepted(sidecar(model, parameters=parameters)).warnings]
+
+    assert warned({"enable_sequential": True}) == [
+        "parameters.enable_sequential: does little without n, which is 1 unless it is given"
+    ]
+    assert warned({"enable_sequential": True, "n": 1}) == []
+    assert warned({"enable_sequential": True, "n": 12}) == []
+    assert warned({"enable_sequential": False}) == []
+    assert warned({}) == []
 
 
 def test_what_costs_money_is_sent_though_the_sidecar_is_silent() -> None:
@@ -1064,7 +1274,36 @@ def test_palettes_of_three_to_ten_colours_that_add_up_are_accepted(value: Json) 
     ],
 )
 def test_other_palettes_are_refused(value: Json) -> None:
-    assert fields(wan(parameters={"color_palette": value})) == ["parameters.color_palette"]
+    found = fields(wan(parameters={"color_palette": value}))
+    assert set(map(field_of, found)) == {"parameters.color_palette"}
+
+
+def test_every_fault_of_a_palette_is_said_at_its_place() -> None:
+    value: list[Json] = [
+        {"hex": "AABBCC", "ratio": 40},
+        {"hex": "red", "ratio": "25.00%"},
+        {"hex": "#112233", "ratio": "35%"},
+        {"hex": "#112233", "share": "1.00%"},
+    ]
+    share = 'is not a share with two decimals and a percent sign, as "25.00%"; nearest'
+    assert list(map(str, problems(wan(parameters={"color_palette": value})))) == [
+        'parameters.color_palette[0].hex: "AABBCC" is not a colour "#RRGGBB"; nearest "#AABBCC"',
+        f'parameters.color_palette[0].ratio: 40 {share} "40.00%"',
+        'parameters.color_palette[1].hex: "red" is not a colour "#RRGGBB"',
+        f'parameters.color_palette[2].ratio: "35%" {share} "35.00%"',
+        'parameters.color_palette[3]: {"hex": "#112233", "share": "1.00%"} is not an object '
+        '{"hex": "#RRGGBB", "ratio": "25.00%"} and nothing else',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "made"), [(["33.33%"] * 3, "99.99%"), (["50.00%", "50.00%", "50.00%"], "150.00%")]
+)
+def test_what_a_palettes_ratios_make_is_said(ratios: list[str], made: str) -> None:
+    raw = wan(parameters={"color_palette": palette(*ratios)})
+    assert the_problem(raw, "parameters.color_palette").endswith(
+        f"is not ratios that add up to 100.00%; these make {made}"
+    )
 
 
 def test_a_palette_is_not_for_sequences() -> None:
@@ -1120,7 +1359,29 @@ def test_boxes_for_the_image_a_sidecar_is_named_after_are_accepted() -> None:
     ],
 )
 def test_other_boxes_are_refused(images: list[Json], value: Json) -> None:
-    assert set(fields(boxes(images, value))) == {"parameters.bbox_list"}
+    assert set(map(field_of, fields(boxes(images, value)))) == {"parameters.bbox_list"}
+
+
+def test_every_fault_of_boxes_is_said_at_its_place() -> None:
+    value: list[Json] = [[[0, 0, 5, 9], [9, 9, 0, 0]], None, [[5, 0, 5, 9]]]
+    a_box = "is not a box [x1, y1, x2, y2] of whole pixels with x1 < x2 and y1 < y2"
+    assert list(map(str, problems(boxes(names(3), value)))) == [
+        f"parameters.bbox_list[0][1]: [9, 9, 0, 0] {a_box}; nearest [0, 0, 9, 9]",
+        "parameters.bbox_list[1]: null is not a list of at most 2 boxes [x1, y1, x2, y2]",
+        f"parameters.bbox_list[2][0]: [5, 0, 5, 9] {a_box}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lists", "images", "said"),
+    [
+        (1, 2, "1 list for 2 images; one for each"),
+        (2, 1, "2 lists for 1 image; one for each"),
+        (0, 3, "0 lists for 3 images; one for each"),
+    ],
+)
+def test_another_number_of_lists_than_images_is_said(lists: int, images: int, said: str) -> None:
+    assert the_problem(boxes(names(images), [[]] * lists), "parameters.bbox_list") == said
 
 
 # --- texts -----------------------------------------------------------------------------------------
@@ -1406,12 +1667,44 @@ def test_an_https_url_is_passed_on_and_a_name_is_not() -> None:
     assert not is_url("/https/a.jpg")
 
 
+@pytest.mark.parametrize("model", ELEVEN)
 @pytest.mark.parametrize(
-    "url", ["https://img.example.com/照片.jpg", "https://图.example.com/a.jpg"]
+    "url",
+    [
+        "https://img.example.com/照片.jpg",
+        "https://img.example.com/a.jpg?v=é",
+        "https://图.example.com/a.jpg",
+    ],
 )
-def test_urls_for_wanx_are_free_of_characters_outside_ascii(url: str) -> None:
-    assert fields(wanx(images=[url])) == ["images[0]"]
+def test_urls_are_free_of_characters_outside_ascii_for_every_model(url: str, model: str) -> None:
+    assert fields(sidecar(model, images=[url])) == ["images[0]"]
     assert fields(wanx("description_edit_with_mask", mask=url)) == ["mask"]
+
+
+@pytest.mark.parametrize(
+    ("url", "nearest"),
+    [
+        ("https://img.example.com/照.jpg", "https://img.example.com/%E7%85%A7.jpg"),
+        ("https://img.example.com/%20é?v=ü#ß", "https://img.example.com/%20%C3%A9?v=%C3%BC#%C3%9F"),
+    ],
+)
+def test_such_a_url_is_refused_with_the_percent_encoded_one(url: str, nearest: str) -> None:
+    said = "has characters that a URL must not; they must be percent-encoded"
+    for message in (
+        the_problem(qwen(images=[url]), "images[0]"),
+        the_problem(wanx("description_edit_with_mask", mask=url), "mask"),
+    ):
+        assert message == f'{shown(url)} {said}; nearest "{nearest}"'
+    assert accepted(qwen(images=[nearest])).images == (nearest,)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+@example("https://img.example.com/a%20b?c=d&e=f#g")
+def test_quoting_a_url_leaves_ascii_as_it_is(text: str) -> None:
+    assert quoted(text).isascii()
+    assert quoted(quoted(text)) == quoted(text)
+    assert (quoted(text) == text) is text.isascii()
 
 
 def test_names_in_the_inbox_may_be_chinese_for_wanx_too() -> None:
@@ -1421,6 +1714,12 @@ def test_names_in_the_inbox_may_be_chinese_for_wanx_too() -> None:
 @pytest.mark.parametrize("value", ["a.jpg", 7, True, {"0": "a.jpg"}])
 def test_images_that_are_no_list_are_refused(value: Json) -> None:
     assert fields(qwen(images=value)) == ["images"]
+
+
+def test_one_name_in_place_of_a_list_is_refused_with_the_list() -> None:
+    message = the_problem(qwen(images="a.jpg"), "images")
+    assert message == '"a.jpg" is not allowed; a list of names is; nearest ["a.jpg"]'
+    assert nearest_in(the_problem(qwen(images=7), "images")) is None
 
 
 def test_one_bad_name_causes_one_problem_and_no_others() -> None:
@@ -1475,6 +1774,16 @@ def test_other_labels_are_refused(labels: Json, field: str) -> None:
     assert fields(qwen(labels=labels)) == [field]
 
 
+@pytest.mark.parametrize(
+    ("value", "nearest"), [(7, '"7"'), (1.5, '"1.5"'), (None, None), ([7], None)]
+)
+def test_a_label_that_is_a_number_is_refused_with_its_text(
+    value: Json, nearest: str | None
+) -> None:
+    message = the_problem(qwen(labels={"sku": value}), "labels.sku")
+    assert nearest_in(message) == nearest
+
+
 @pytest.mark.parametrize("priority", range(10))
 def test_priorities_are_0_to_9(priority: int) -> None:
     assert accepted(qwen(priority=priority)).priority == priority
@@ -1485,17 +1794,82 @@ def test_other_priorities_are_refused(priority: Json) -> None:
     assert "0–9" in the_problem(qwen(priority=priority), "priority")
 
 
-def test_a_misspelt_field_is_refused_with_the_nearest_name() -> None:
-    assert 'did you mean "labels"?' in the_problem(qwen(lables={}), "lables")
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lables", "labels"),
+        ("negativePrompt", "negative_prompt"),
+        ("NegativePrompt", "negative_prompt"),
+        ("Prompt", "prompt"),
+        ("IMAGES", "images"),
+    ],
+)
+def test_a_misspelt_field_is_refused_with_the_nearest_name(name: str, meant: str) -> None:
+    said = f'is not a field of a sidecar; did you mean "{meant}"?'
+    assert the_problem(qwen(**{name: "x"}), name) == said
 
 
 def test_a_parameter_at_the_top_is_sent_to_the_parameters() -> None:
-    assert "parameters" in the_problem(qwen(seed=7), "seed")
+    said = "is not a field of a sidecar; it belongs in parameters"
+    assert the_problem(qwen(seed=7), "seed") == said
 
 
 @pytest.mark.parametrize("value", [7, True, [], {}])
 def test_a_schema_that_is_no_text_is_refused(value: Json) -> None:
     assert fields(qwen(**{"$schema": value})) == ["$schema"]
+
+
+# --- judge: what can be told of the images of a sidecar that is refused ------------------------------
+
+
+def test_an_order_comes_with_its_draft() -> None:
+    value: list[Json] = [[[0, 0, 5, 9]]]
+    raw = boxes(["a.jpg"], value) | {"fit": True}
+    order, draft = judge(raw)
+    assert order == accepted(raw)
+    assert draft == Draft(MODELS[WAN], None, ("a.jpg",), None, True, value)
+
+
+def test_of_an_image_that_the_sidecar_is_named_after_a_draft_tells_no_name() -> None:
+    assert judge(wan())[1] == Draft(MODELS[WAN], None, None, None, False, None)
+
+
+def test_a_refused_sidecar_has_a_draft_all_the_same() -> None:
+    raw = wanx(
+        "description_edit_with_mask",
+        images=["a.jpg"],
+        mask="m.png",
+        parameters={"n": 9},
+        priority=99,
+        lables={},
+    )
+    found, draft = judge(raw, regions=["singapore"])
+    assert isinstance(found, list)
+    assert found == problems(raw, regions=["singapore"])
+    function = MODELS[WANX].function("description_edit_with_mask")
+    assert function is not None
+    assert draft == Draft(MODELS[WANX], function, ("a.jpg",), "m.png", False, None)
+
+
+@pytest.mark.parametrize("prompt", [None, "", 7])
+def test_a_sidecar_without_a_prompt_has_a_draft_too(prompt: Json) -> None:
+    assert judge(wan(prompt=prompt, images=["a.jpg"]))[1] == (
+        Draft(MODELS[WAN], None, ("a.jpg",), None, False, None)
+    )
+
+
+@pytest.mark.parametrize("function", [None, "cut_out", 7])
+def test_where_the_function_is_not_known_the_model_is(function: Json) -> None:
+    raw: dict[str, Json] = {"model": WANX, "prompt": "x", "images": ["a.jpg"], "function": function}
+    assert judge(raw)[1] == Draft(MODELS[WANX], None, ("a.jpg",), None, False, None)
+
+
+@pytest.mark.parametrize("model", [None, "dall-e", 7, []])
+def test_only_where_the_model_is_not_known_there_is_no_draft(model: Json) -> None:
+    found, draft = judge({"model": model, "prompt": "x", "images": ["a.jpg"]})
+    assert isinstance(found, list)
+    assert [problem.field for problem in found] == ["model"]
+    assert draft is None
 
 
 # --- all problems at once --------------------------------------------------------------------------
@@ -1589,7 +1963,13 @@ def test_any_json_gives_an_order_or_at_least_one_problem(
     raw: dict[str, Json], regions: list[str] | None, named_after_image: bool
 ) -> None:
     result = check(raw, regions=regions, named_after_image=named_after_image)
+    judged, draft = judge(raw, regions=regions, named_after_image=named_after_image)
+    assert judged == result
+    name = raw.get("model")
+    assert (draft is not None) is (isinstance(name, str) and name in MODELS)
     if isinstance(result, Order):
+        assert draft is not None
+        assert (draft.images, draft.mask, draft.fit) == (result.images, result.mask, result.fit)
         assert result.prompt.strip()
         assert "n" in result.parameters
         assert result.call in MODELS[result.model].calls

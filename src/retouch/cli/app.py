@@ -49,7 +49,12 @@ _Profile = Annotated[str | None, typer.Option("--profile", help="AWS profile, fo
 _Region = Annotated[str | None, typer.Option("--region", help="AWS region, for a stack on AWS.")]
 _Models = Annotated[
     Path | None,
-    typer.Option("--models", help="JSON as of the template's parameter Models.", metavar="FILE"),
+    typer.Option(
+        "--models",
+        help="A JSON file with limits and new snapshots of models, as in the stack's parameter "
+        "Models.",
+        metavar="FILE",
+    ),
 ]
 _Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders.")]
 
@@ -173,6 +178,17 @@ def up(
             "stops it, or --stack names another",
             param_hint="--provider",
         )
+    if running is not None:
+        for option, differs in (
+            ("--provider-region", provider_region and regions != tuple(running.provider_urls)),
+            ("--parameter", bool(parameters)),
+        ):
+            if differs:
+                raise typer.BadParameter(
+                    f'the stack "{name}" already runs; it takes effect only at the start: `retouch '
+                    f"down --stack {name}` first",
+                    param_hint=option,
+                )
     if running is None:
         blueprint = local.Blueprint(
             name=name,
@@ -431,7 +447,12 @@ def validate(paths: _Paths, models: _Models = None, as_json: _Json = False) -> N
 
 
 @app.command()
-def schema(models: _Models = None, as_json: _Json = True) -> None:
+def schema(
+    models: _Models = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As elsewhere; without it, the output is JSON too.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of a sidecar."""
     output.document(sidecar.schema(_configured(models)))
 

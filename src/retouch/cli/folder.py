@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,17 +138,33 @@ def _check_sidecar(
     if not isinstance(planned, Plan):
         verdict.problems += planned if isinstance(planned, list) else [planned.problem]
         return
-    order = planned.order
-    verdict.warnings += order.warnings
+    verdict.problems += planned.problems
     resolved = look_for(inbox, found.key, planned, keys.outbox_folder(found.key))
     verdict.problems += resolved.problems
     verdict.warnings += resolved.warnings
     for key in resolved.missing:
-        said = Problem("images", f'"{key}" is not there; looked below {found.root}')
-        (verdict.problems if missing_is_wrong else verdict.warnings).append(said)
+        said = f'"{key}" is not there; looked below {found.root}'
+        if planned.unnamed == key and planned.draft.model.images.counts[-1].least == 0:
+            said += '; for none at all say "images": []'
+        elif near := _near(inbox, key):
+            said += f'; did you mean "{near}"?'
+        problem = Problem(planned.fields.get(key, "images"), said)
+        (verdict.problems if missing_is_wrong else verdict.warnings).append(problem)
+    order = planned.order
+    if order is None:
+        return
+    verdict.warnings += order.warnings
     function = f" {order.function}" if order.function else ""
-    count = order.parameters.get("max_images", order.parameters.get("n"))
+    count = planned.draft.model.most_images(order.parameters, bool(planned.names))
     verdict.says = f"{order.model}{function}, {len(planned.names)} in, {count} out"
     for source in (*resolved.images, resolved.mask):
         if source is not None and source.mended is not None:
             verdict.says += f"; {source.key}: {', '.join(source.mended.changes)}"
+
+
+def _near(inbox: FolderInbox, key: str) -> str | None:
+    """A file in the same folder whose name is nearly that one."""
+    folder, slash, _ = key.rpartition("/")
+    there = {name.lower(): name for name in inbox.keys(folder + slash) if keys.is_image_name(name)}
+    found = difflib.get_close_matches(key.lower(), there, n=1, cutoff=0.7)
+    return there[found[0]] if found else None

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,11 +16,18 @@ from retouch.cli.folder import Verdict
 from retouch.jobs import Job, Status
 from retouch.sidecar import Problem
 
-_PIPE_WIDTH: Final = 140
-out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-err: Final = Console(
-    stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH
-)
+_PIPE_WIDTH: Final = 100_000
+"""Wider than any table or message: a program reads a pipe, and looks for whole lines."""
+
+
+def _console(stream: TextIO, *, stderr: bool = False) -> Console:
+    if stream.isatty():
+        return Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH, soft_wrap=True)
+
+
+out: Final = _console(sys.stdout)
+err: Final = _console(sys.stderr, stderr=True)
 
 _STYLE: Final = {
     Status.SUCCEEDED: "green",

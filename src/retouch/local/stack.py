@@ -8,9 +8,11 @@ interrupted takes down what it had started.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,7 +21,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
@@ -28,9 +30,11 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
-from retouch.errors import OperatorError
-from retouch.local.packaging import package, project_root
-from retouch.registry import REGIONS
+from retouch.catalogue import catalogue
+from retouch.errors import OperatorError, SettingsError
+from retouch.local.packaging import load_template, package, project_root
+from retouch.registry import MODELS, REGIONS
+from retouch.settings import Prices, endpoints
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
@@ -72,7 +76,6 @@ class Blueprint:
     time_scale: float = 1.0
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Template parameters on top."""
-    simulator_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def find(name: str) -> Running | None:
         return Running(**json.loads((folder / "stack.json").read_text("utf-8")))
     except FileNotFoundError:
         return None  # it is just starting
+    except (TypeError, ValueError):
+        return None  # another version started it; `stop` needs no more than its lock
 
 
 def running() -> list[Running]:
@@ -154,8 +159,10 @@ def start(
     With `until_we_end` the processes end with this one.
 
     Raises:
+        StackOptionError: an option that cannot be had; then nothing was started.
         StackError: a stack of that name runs already, or it did not come up.
     """
+    check(blueprint)
     folder = home() / blueprint.name
     home().mkdir(parents=True, exist_ok=True)
     with _starting(blueprint.name):
@@ -190,15 +197,13 @@ def _start(
     try:
         say("starting the embedded engine")
         engine, endpoint = _start_engine(blueprint, folder, until_we_end, processes)
-        base_urls: dict[str, str] = {}  # none where the regions' own are meant
+        base_urls = _own_base_urls(blueprint)
         if blueprint.provider == "simulated":
             say("starting the provider simulator")
             for region in blueprint.provider_regions:
                 base_urls[region] = _start_simulator(
                     blueprint, region, keys[region], folder, engine.pid, processes
                 )
-        elif blueprint.provider != "dashscope":
-            base_urls[blueprint.provider_regions[0]] = blueprint.provider
         say("deploying template.yaml")
         outputs = _deploy(blueprint, root, endpoint, base_urls, keys)
     except BaseException:
@@ -244,6 +249,136 @@ def stop(name: str) -> bool:
     return True
 
 
+def check(blueprint: Blueprint) -> dict[str, str]:
+    """The template's parameters as the blueprint has them, those that the stack sets among them.
+
+    Raises:
+        StackOptionError: a parameter that the template does not have, or an impossible value.
+    """
+    definitions = load_template(project_root() / "template.yaml")["Parameters"]
+    for name in blueprint.parameters:
+        _check_name(name, definitions)
+    base_urls = _own_base_urls(blueprint)
+    if base_urls and len(blueprint.provider_regions) > 1:
+        raise StackOptionError(
+            "a provider given by its URL serves one region; name one with --provider-region"
+        )
+    if blueprint.provider == "simulated":  # where it will listen shows only once it runs
+        base_urls = dict.fromkeys(blueprint.provider_regions, "http://127.0.0.1:1/api/v1")
+    given = _parameters(blueprint, base_urls)
+    defaults = {name: str(definition["Default"]) for name, definition in definitions.items()}
+    try:
+        _read_settings(defaults | given)
+    except SettingsError as error:
+        raise StackOptionError(_by_option(str(error), blueprint)) from error
+    for name, value in given.items():
+        if (wrong := _wrong(definitions[name], value)) is not None:
+            raise StackOptionError(f"{_option(name, blueprint)}: {wrong}")
+    return given
+
+
+def _own_base_urls(blueprint: Blueprint) -> dict[str, str]:
+    """The base URL, by region, of a provider that is given by it; of any other there is none."""
+    if blueprint.provider in ("simulated", "dashscope"):
+        return {}
+    return {blueprint.provider_regions[0]: blueprint.provider}
+
+
+def _parameters(blueprint: Blueprint, base_urls: Mapping[str, str]) -> dict[str, str]:
+    """The template's parameters, with the provider's base URLs where they are not the regions' own."""
+    return {
+        "ProviderRegions": ",".join(blueprint.provider_regions),
+        "InputDelivery": "push",
+        **_of_base_urls(base_urls),
+        **blueprint.parameters,
+    }
+
+
+def _of_base_urls(base_urls: Mapping[str, str]) -> dict[str, str]:
+    """The parameters for a provider at other places than its own: results come from there too."""
+    if not base_urls:
+        return {}
+    return {
+        "ProviderBaseUrls": json.dumps(base_urls),
+        "ResultHosts": ",".join(urlsplit(url).netloc for url in base_urls.values()),
+    }
+
+
+def _check_name(name: str, known: Collection[str]) -> None:
+    near = name if name in known else _near(name, known)
+    if near == "ProviderRegions":
+        raise StackOptionError(f"--parameter {name}: --provider-region gives the regions")
+    if name not in known:
+        it_has = f'did you mean "{near}"? It has' if near else "it has"
+        others = ", ".join(one for one in known if one != "ProviderRegions")
+        raise StackOptionError(
+            f"--parameter {name}: the template has no such parameter; {it_has} {others}"
+        )
+
+
+def _near(name: str, known: Iterable[str]) -> str | None:
+    by_lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[found[0]] if found else None
+
+
+def _read_settings(values: Mapping[str, str]) -> None:
+    """As the functions read them, which refuse what a pattern lets through."""
+    catalogue(values["Models"])
+    Prices.load(values["Prices"])
+    endpoints(values["ProviderRegions"], values["ProviderBaseUrls"], values["ProviderWorkspaces"])
+
+
+def _by_option(said: str, blueprint: Blueprint) -> str:
+    """A message about a function's variable, as one about the option that sets it."""
+    for name in ("Models", "Prices", "ProviderRegions", "ProviderBaseUrls", "ProviderWorkspaces"):
+        variable = "RETOUCH" + re.sub("([A-Z])", r"_\1", name).upper()
+        said = said.replace(variable, _option(name, blueprint))
+    return said
+
+
+def _option(name: str, blueprint: Blueprint) -> str:
+    """The option that gives a parameter its value."""
+    if name == "ProviderRegions":
+        return "--provider-region"
+    if name not in blueprint.parameters and name in _of_base_urls(_own_base_urls(blueprint)):
+        return "--provider"
+    return f"--parameter {name}"
+
+
+def _wrong(definition: Mapping[str, Any], value: str) -> str | None:
+    """How a value breaks what the template allows; None if it does not."""
+    if allowed := definition.get("AllowedValues"):
+        choices = [str(one) for one in allowed]
+        if value not in choices:
+            return f'"{_short(value)}" is not allowed; {", ".join(choices)} are'
+    elif definition["Type"] == "Number":
+        low, high = definition["MinValue"], definition["MaxValue"]
+        # The functions take whole numbers only.
+        if not re.fullmatch("[0-9]{1,9}", value) or not low <= int(value) <= high:
+            return f'"{_short(value)}" must be a whole number from {low} to {high}'
+    elif not re.fullmatch(definition["AllowedPattern"], value):
+        where = ", on one line" if "\n" in value else ""
+        return f'"{_short(value)}" {definition["ConstraintDescription"]}{where}'
+    return None
+
+
+def _short(value: str) -> str:
+    """The value, for a message of one line."""
+    line = " ".join(value.split())
+    return line if len(line) <= 80 else f"{line[:79]}…"
+
+
+def snapshots(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The models that only the parameter `Models` knows, and the registry's model that each is like."""
+    models = catalogue(parameters.get("Models", "{}"))
+    return {
+        name: model.snapshot_of
+        for name, model in models.items()
+        if name not in MODELS and model.snapshot_of is not None
+    }
+
+
 def _api_keys(blueprint: Blueprint) -> dict[str, str]:
     """The key of each region, for the stack's secret.
 
@@ -253,10 +388,6 @@ def _api_keys(blueprint: Blueprint) -> dict[str, str]:
     if blueprint.provider == "simulated":
         return {region: f"sk-simulated-{region}" for region in regions}
     if blueprint.provider != "dashscope":
-        if len(regions) > 1:
-            raise StackOptionError(
-                "a provider given by its URL serves one region; name one with --provider-region"
-            )
         return {regions[0]: os.environ.get("DASHSCOPE_API_KEY", "").strip() or "sk-local"}
     return {region: _environment_key(region, alone=len(regions) == 1) for region in regions}
 
@@ -332,7 +463,7 @@ def _start_simulator(
         sys.executable, "-m", "retouch.simulator", "--port", "0",
         "--region", region, "--account", f"{key}=simulated",
         "--time-scale", str(blueprint.time_scale), "--parent-pid", str(parent),
-        *blueprint.simulator_options,
+        *(f"--snapshot={name}={like}" for name, like in snapshots(blueprint.parameters).items()),
     ]  # fmt: skip
     said = folder / f"simulator-{region}.out"
     log = folder / f"simulator-{region}.log"
@@ -385,14 +516,9 @@ def _deploy(
         s3.put_object(Bucket=_ARTIFACTS, Key=name, Body=data)
         return f"s3://{_ARTIFACTS}/{name}"
 
-    given = {
-        "ProviderRegions": ",".join(blueprint.provider_regions),
-        "InputDelivery": "push",
-        **(_of_base_urls(base_urls) if base_urls else {}),
-        **blueprint.parameters,
-    }
     parameters: list[ParameterTypeDef] = [
-        {"ParameterKey": name, "ParameterValue": value} for name, value in given.items()
+        {"ParameterKey": name, "ParameterValue": value}
+        for name, value in _parameters(blueprint, base_urls).items()
     ]
     cloudformation = client("cloudformation")
     cloudformation.create_stack(
@@ -418,14 +544,6 @@ def _deploy(
         SecretId=outputs["ApiKeySecretArn"], SecretString=secret
     )
     return outputs
-
-
-def _of_base_urls(base_urls: Mapping[str, str]) -> dict[str, str]:
-    """The parameters for a provider at other places than its own: results come from there too."""
-    return {
-        "ProviderBaseUrls": json.dumps(base_urls),
-        "ResultHosts": ",".join(urlsplit(url).netloc for url in base_urls.values()),
-    }
 
 
 def _free_port() -> int:

@@ -37,6 +37,7 @@ _USAGE_LARGEST: Final = 10**15
 _USAGE_SMALLEST: Final = 1e-100
 _TIME_CHARS: Final = 40
 _SIZE: Final = re.compile(r"([0-9]{1,6})\*([0-9]{1,6})")
+_QUERY: Final = re.compile(r"(https?://[^\s?#\"'<>]{1,2000})[?#][^\s\"'<>]*", re.IGNORECASE)
 _LATEST_MS: Final = 10**14
 
 
@@ -226,7 +227,9 @@ def _failure(place: dict[str, Json], request_id: str | None = None) -> Failure |
     if code is None:
         return None
     message = clean(place.get("message"), MESSAGE_CHARS) or ""
-    return Failure(code=code, message=message, request_id=request_id)
+    # A message may repeat the URL of an image, whose query signs it.
+    unsigned = _QUERY.sub(r"\1", message)
+    return Failure(code=code, message=unsigned, request_id=request_id)
 
 
 def created_task(body: dict[str, Json]) -> str | None:
@@ -336,7 +339,7 @@ def storable(body: str, most: int) -> str:
 
     Texts are then cut, so that the images, which were paid for, are kept whatever else came.
     """
-    if len(body.encode("utf-8", "replace")) <= most:
+    if len(json.dumps(body)) <= most:  # as it is stored, every quotation mark escaped
         return body
     parsed = parse(body) or {}
     answer = task_answer(parsed, synchronous=True)
@@ -350,4 +353,4 @@ def storable(body: str, most: int) -> str:
     }
     if failure is not None:
         kept |= {"code": failure.code, "message": failure.message}
-    return json.dumps(kept, ensure_ascii=False)
+    return json.dumps(kept)

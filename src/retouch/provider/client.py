@@ -32,10 +32,12 @@ import httpx
 from retouch import __version__
 from retouch.errors import (
     NOT_REACHED,
+    NOT_SENT,
     AccountRefused,
     InputNotFetched,
     OutcomeUnknown,
     ProviderRefused,
+    ResultHostUnknown,
     SettingsError,
     TryLater,
 )
@@ -77,6 +79,7 @@ _NOT_SENT: Final = (
 _JSON: Final = "application/json; charset=utf-8"
 _PAUSES: Final = ((0.3, 1.0), (0.6, 2.0))
 """Between the tries of a call that is safe to repeat, in seconds, drawn from within."""
+_HOST: Final = re.compile(r"(?=.{1,253}$)([a-z0-9-]{1,63}\.)+[a-z][a-z0-9-]{0,62}", re.IGNORECASE)
 _PIECE_BYTES: Final = 64 * 1024
 _SHORTEST_SECONDS: Final = 0.05
 """A socket takes 0 for "do not wait at all"."""
@@ -111,7 +114,7 @@ class Limits:
     generate: Limit = Limit(first_byte=310.0, total=315.0)
     """The provider cuts a synchronous call at 300 s (contract 3.3)."""
     ask: Limit = Limit(first_byte=15.0, total=15.0)
-    upload: Limit = Limit(first_byte=20.0, total=30.0)
+    upload: Limit = Limit(first_byte=20.0, total=40.0)
     fetch: Limit = Limit(first_byte=30.0, total=120.0)
 
 
@@ -259,6 +262,8 @@ class DashScope:
                             break
         except _NOT_SENT as error:
             raise _not_reached(error) from error
+        except httpx.WriteTimeout as error:
+            raise _not_sent() from error
         except httpx.RequestError as error:
             broken = type(error).__name__
         stream.finish()
@@ -281,9 +286,17 @@ class DashScope:
         Raises:
             TryLater: the query failed three times, which says nothing about the task.
             AccountRefused: likewise, and an operator must act.
-            SettingsError: the key cannot be sent.
+            SettingsError: the key cannot be sent, or the base URL is not the interface's.
         """
         reply = self._ask("GET", f"tasks/{_quoted(task_id)}")
+        said = failure_in(reply.body or {})
+        if reply.status >= 400 and (
+            reply.status != 400 or (said is not None and "url error" in said.message)
+        ):
+            raise SettingsError(
+                f"the provider's base URL {self._base_url} answers a query with HTTP {reply.status}; "
+                "is it right?"
+            )
         # The choices protocol may report a failed task as a permanent 4xx (contract 4.4).
         return task_answer(reply.body or {}, refused=reply.status >= 400)
 
@@ -422,8 +435,10 @@ class DashScope:
             raise TryLater(
                 "the provider's upload policy cannot be used", code="StrangePolicy"
             ) from error
+        except _NOT_SENT as error:
+            raise _not_reached(error) from error
         except httpx.RequestError as error:
-            raise TryLater(f"the upload failed: {type(error).__name__}") from error
+            raise TryLater(f"the upload failed: {type(error).__name__}", code=NOT_SENT) from error
         if reply.status == 200:
             return True
         if reply.status == 403 and "Policy expired" in reply.text:
@@ -519,18 +534,19 @@ class DashScope:
             named = f"{host}:{parts.port}" if parts.port is not None else host
         except ValueError:
             raise ProviderRefused("ResultHostNotAllowed", "the result has no usable URL") from None
+        if parts.scheme not in ("http", "https"):
+            raise ProviderRefused("ResultHostNotAllowed", "results come by https only")
+        if host not in _LOOPBACK and not _HOST.fullmatch(host):
+            # An address in any spelling among them, which no list can allow.
+            said = f"{clean(host, 300) or 'that URL'} is no host name"
+            raise ProviderRefused("ResultHostNotAllowed", said)
         if named not in self._result_hosts:
-            raise ProviderRefused(
-                "ResultHostNotAllowed",
-                f"results may not come from {clean(named, 300) or 'that URL'}; an operator may add "
-                "the host to ResultHosts",
+            raise ResultHostUnknown(
+                f"results may not come from {clean(named, 300)}; an operator may add the host to "
+                "ResultHosts, within 24 h of the job's end"
             )
         if host in _LOOPBACK:
             return url
-        if _is_address(host):
-            raise ProviderRefused("ResultHostNotAllowed", f"{host} is an address, not a host name")
-        if parts.scheme not in ("http", "https"):
-            raise ProviderRefused("ResultHostNotAllowed", "results come by https only")
         return urlunsplit(parts._replace(scheme="https"))
 
     # --- the wire ----------------------------------------------------------------------------------
@@ -670,6 +686,11 @@ def _capped(response: httpx.Response, deadline: float) -> Iterator[bytes]:
         raise TryLater(f"the download ended after {total} of {promised} bytes")
 
 
+def _not_sent() -> TryLater:
+    """A part of the body never left, so nobody can have read a request in it."""
+    return TryLater("the request could not be sent in time", code=NOT_SENT)
+
+
 @contextmanager
 def _billing() -> Iterator[None]:
     """What a broken exchange means for a call that bills."""
@@ -677,6 +698,8 @@ def _billing() -> Iterator[None]:
         yield
     except _NOT_SENT as error:
         raise _not_reached(error) from error
+    except httpx.WriteTimeout as error:
+        raise _not_sent() from error
     except httpx.RequestError as error:
         raise OutcomeUnknown(f"no answer to a call that bills: {type(error).__name__}") from error
 

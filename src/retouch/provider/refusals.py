@@ -73,12 +73,13 @@ def refusal(
             return AccountRefused(code, message, request_id)
         case 400 if code == "Throttling.AllocationQuota":
             return AccountRefused(code, message, request_id)
-        case 400 if _not_fetched(code, message):
+        case 400 if not_fetched(code, message):
             return InputNotFetched(message, code=code, request_id=request_id)
     return ProviderRefused(code, message, request_id)
 
 
-def _not_fetched(code: str, message: str) -> bool:
+def not_fetched(code: str, message: str) -> bool:
+    """Whether an error says that an image could not be downloaded (contract 5.2, class A)."""
     if code in _NOT_FETCHED:
         return True
     said = message.lower()

@@ -76,12 +76,19 @@ def go_on(app: App, job: Job, next_: str, wait: float = 0.0) -> dict[str, Json]:
     return {**execution_input(app, job, wait), "next": next_}
 
 
-def take_turn(app: App, prepared: Job) -> Job | None:
+class NoTime(Exception):
+    """A function has too little time left for the call that it was about to make."""
+
+
+def take_turn(app: App, prepared: Job, latest: float) -> Job | None:
     """Wait for the lane's next turn to make a call that bills, and record the intent to make it now,
     with the ways in which the images of the `prepared` job are sent.
 
     The pace is checked in the very commit that records the intent, so that two callers at once keep
     it between them. None if the job is no longer this admission's to call.
+
+    Raises:
+        NoTime: its turn would not come before `latest` (Unix seconds).
     """
 
     def decide() -> Job | float | None:
@@ -92,14 +99,16 @@ def take_turn(app: App, prepared: Job) -> Job | None:
         lane = app.store.lane(job.lane)
         now = app.clock.now()
         early = jobs.unsent_for(lane, pace_of(app, job.lane), now)
-        if early > 0:
-            return early
+        if early > 0 or now > latest:
+            return max(early, 0.0)
         sent = job.model_copy(update={"images": prepared.images, "mask": prepared.mask})
         intending, writes = jobs.intend(sent, lane, now)
         app.store.commit(writes)
         return intending
 
     while isinstance(turn := deciding(app.clock, decide), float):
+        if app.clock.now() + turn > latest:
+            raise NoTime
         app.clock.sleep(turn)
     return turn
 

@@ -13,11 +13,13 @@ from typing import Final
 from retouch import jobs
 from retouch.errors import (
     NOT_REACHED,
+    NOT_SENT,
     AccountRefused,
     InputNotFetched,
     OperatorError,
     OutcomeUnknown,
     ProviderRefused,
+    ResultHostUnknown,
     TryLater,
 )
 from retouch.jobs import Admit, Failure, Job, Lane, Status, Writes
@@ -26,6 +28,7 @@ from retouch.records import publish
 from retouch.registry import Mode
 from retouch.retrying import RECORDING_TRIES, deciding
 from retouch.steps.common import (
+    NoTime,
     call_of,
     execution_input,
     first_wait,
@@ -38,12 +41,14 @@ from retouch.steps.inputs import request_for
 
 PACING_SLEEP_SECONDS: Final = 2.0
 """The longest pause inside a function. Slower lanes are left to a later kick."""
+MOST_STUMBLES: Final = 5
+"""A call that could not be prepared or sent so often, though the provider was there, is given up."""
 _CALL_BUDGET_SECONDS: Final = 30.0
 """One create at its slowest (the client gives it up after 27 s), and recording it."""
 _CREATE_BUDGET_SECONDS: Final = _CALL_BUDGET_SECONDS + 2.0
 """And preparing it."""
-_UPLOAD_BUDGET_SECONDS: Final = 36.0
-"""One upload at its slowest; what was uploaded before is kept for the next visit."""
+UPLOAD_BUDGET_SECONDS: Final = 66.0
+"""One upload at its slowest, with its policy; what was uploaded is kept for the next visit."""
 
 
 def dispatch(app: App, lane: str, deadline: float) -> int:
@@ -99,39 +104,49 @@ def _create(app: App, job: Job, deadline: float) -> bool:
     assert job.lane is not None  # noqa: S101  an admitted job has one
     lane = job.lane
     try:
-        prepared = request_for(app, job, until=deadline - _UPLOAD_BUDGET_SECONDS)
-    except TryLater as error:
-        requeue(app, job, throttled_by=error)
-        return True
+        prepared = request_for(app, job, until=deadline - UPLOAD_BUDGET_SECONDS)
     except OperatorError as error:
         requeue(app, job, paused_by=operator_failure(error))
         return False
     except ProviderRefused as error:
-        _end(app, job, _refusal(error))
+        _end(app, job, refusal_of(error))
         return True
     job = prepared.job
-    if prepared.request is None or deadline - app.clock.now() < _CALL_BUDGET_SECONDS:
-        # The images took long to come by. Cut off in the call, the job would be in doubt.
+    if prepared.trouble is not None:
+        _stumble(app, job, prepared.trouble)
+        return True
+    latest = deadline - _CALL_BUDGET_SECONDS
+    try:
+        if prepared.request is None or app.clock.now() > latest:
+            # The images took long to come by. Cut off in the call, the job would be in doubt.
+            raise NoTime
+        intending = take_turn(app, job, latest)
+    except NoTime:
         requeue(app, job)
         app.kicks.kick(lane)
         return False
-    intending = take_turn(app, job)
     if intending is None:
         return True  # somebody else has taken the job on
     job = intending
     try:
         task_id, request_id = provider_of(app, job).create(prepared.request)
     except InputNotFetched as error:
-        again_or_end(app, job, error)
+        if fetched_in_vain(job):
+            _end(app, job, refusal_of(error))
+        else:
+            put_back(app, job, error)
         return True
     except TryLater as error:
+        if error.code == NOT_SENT:
+            _stumble(app, job, error)
+            return True
         requeue(app, job, throttled_by=error)
         return True  # a short backoff is slept out, a long one left to a later kick
     except OperatorError as error:
         requeue(app, job, paused_by=operator_failure(error))
         return False
     except ProviderRefused as error:
-        _end(app, job, _refusal(error))
+        _end(app, job, refusal_of(error))
         return True
     except OutcomeUnknown as error:
         hold(app, job, f"{error.code}: {error.message}; a task may have been made and billed")
@@ -151,7 +166,8 @@ def _create(app: App, job: Job, deadline: float) -> bool:
     return True
 
 
-def _refusal(error: TryLater | ProviderRefused) -> Failure:
+def refusal_of(error: TryLater | ProviderRefused) -> Failure:
+    """What the provider, or the line to it, said."""
     return Failure(code=error.code, message=error.message, request_id=error.request_id)
 
 
@@ -159,6 +175,8 @@ def operator_failure(error: OperatorError) -> Failure:
     """What an operator must mend, as a record."""
     if isinstance(error, AccountRefused):
         return Failure(code=error.code, message=error.message, request_id=error.request_id)
+    if isinstance(error, ResultHostUnknown):
+        return Failure(code=error.code, message=str(error))
     return Failure(code=type(error).__name__, message=str(error))
 
 
@@ -174,7 +192,7 @@ def requeue(
             app.clock.now(),
             throttled_from=pace_of(app, lane.lane) if throttled_by is not None else None,
             paused_by=paused_by,
-            refusal=_refusal(throttled_by) if throttled_by is not None else None,
+            refusal=refusal_of(throttled_by) if throttled_by is not None else None,
             blocked=throttled_by is not None and throttled_by.code == NOT_REACHED,
         )
 
@@ -186,12 +204,29 @@ def fetched_in_vain(job: Job) -> bool:
     return job.not_fetched > 0
 
 
-def again_or_end(app: App, job: Job, error: InputNotFetched) -> None:
-    """The provider could not download an image: once more, with the images sent to it, then the end."""
-    if fetched_in_vain(job):
-        _end(app, job, _refusal(error))
+def stumbled_out(job: Job, trouble: TryLater) -> bool:
+    """Whether a job has stumbled as often as it may. Nobody being there is no stumbling."""
+    return trouble.code != NOT_REACHED and job.stumbles + 1 >= MOST_STUMBLES
+
+
+def stumble(app: App, job: Job, trouble: TryLater) -> None:
+    """Put a job back whose call could not be prepared or sent; nothing was made."""
+    if trouble.code == NOT_REACHED:
+        requeue(app, job, throttled_by=trouble)
+        return
+
+    def decide(lane: Lane) -> tuple[Job, Writes]:
+        now = app.clock.now()
+        return jobs.requeue(job, lane, now, refusal=refusal_of(trouble), stumbled=True)
+
+    _leave(app, job, decide)
+
+
+def _stumble(app: App, job: Job, trouble: TryLater) -> None:
+    if stumbled_out(job, trouble):
+        _end(app, job, refusal_of(trouble))
     else:
-        put_back(app, job, error)
+        stumble(app, job, trouble)
 
 
 def put_back(app: App, job: Job, error: InputNotFetched) -> None:
@@ -199,7 +234,7 @@ def put_back(app: App, job: Job, error: InputNotFetched) -> None:
 
     def decide(lane: Lane) -> tuple[Job, Writes]:
         now = app.clock.now()
-        return jobs.requeue(job, lane, now, refusal=_refusal(error), not_fetched=True)
+        return jobs.requeue(job, lane, now, refusal=refusal_of(error), not_fetched=True)
 
     _leave(app, job, decide)
 

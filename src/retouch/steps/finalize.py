@@ -13,16 +13,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from retouch import imaging, jobs, keys
-from retouch.errors import Conflict, ProviderRefused, TryLater
+from retouch.errors import Conflict, OperatorError, ProviderRefused, ResultHostUnknown, TryLater
 from retouch.imaging import UnreadableImage
 from retouch.jobs import DropAnswer, Failure, Job, Output, Status, region_of
 from retouch.ports import App
 from retouch.provider.answers import TaskAnswer, parse, task_answer
 from retouch.records import cost_of, place_of, publish
 from retouch.registry import Json
-from retouch.steps.common import model_of, provider_of
+from retouch.steps.common import provider_of
+from retouch.steps.dispatch import operator_failure
 
 _HEAD_BYTES: Final = 64 * 1024
+RESULTS_KEPT_SECONDS: Final = 24 * 3600
+"""So long does the provider keep results (contract 2.4)."""
 _PROMPTS_CHARS: Final = 20_000
 """Of all prompts of one kind; four of the longest that a model takes."""
 _SUFFIX: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
@@ -34,7 +37,11 @@ def finalize(app: App, job_id: str, fence: int) -> dict[str, Json]:
     if job is None or job.fence != fence:
         return {"job_id": job_id, "status": None}
     if job.status is Status.FINALIZING:
-        job, writes = _close(app, job)
+        try:
+            job, writes = _close(app, job)
+        except OperatorError as error:
+            _put_off(app, job, operator_failure(error))
+            raise
         try:
             app.store.commit(writes)
         except Conflict:
@@ -47,6 +54,18 @@ def finalize(app: App, job_id: str, fence: int) -> dict[str, Json]:
     return {"job_id": job_id, "status": str(job.status)}
 
 
+def _put_off(app: App, job: Job, why: Failure) -> None:
+    """Say once what somebody must mend before the job can be closed."""
+    if job.blocked and job.refusal == why:
+        return
+    waiting, writes = jobs.put_off(job, app.clock.now(), why)
+    try:
+        app.store.commit(writes)
+    except Conflict:
+        return  # somebody else is at it
+    publish(app, waiting)
+
+
 def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
     answer = _answer(app, job)
     place = place_of(app, job)
@@ -55,10 +74,11 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
         _copy(app, job, place, number, url, copied)
     text = _write_text(app, place, answer)
     failures = (*answer.image_failures, *copied.failures)
-    model = model_of(app, job)
-    wanted = job.parameters.get("n")
-    promised = model.exact_count.holds(job.parameters, bool(job.images))
-    fell_short = promised and isinstance(wanted, int) and len(copied.outputs) < wanted
+    # A model may have been taken out of the settings since; then nothing is known to be promised.
+    model = app.settings.models.get(job.model or "")
+    promised = model is not None and model.exact_count.holds(job.parameters, bool(job.images))
+    wanted = model.most_images(job.parameters, bool(job.images)) if model is not None else 0
+    fell_short = promised and len(copied.outputs) < wanted
     failure = job.failure
     # A stream that broke off after its first images leaves those and a failure.
     cut_off = answer.failure if answer.status == "SUCCEEDED" else None
@@ -72,12 +92,12 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
     else:
         status = Status.SUCCEEDED
     billed = answer.billed_images if job.provider_status == "SUCCEEDED" else 0
-    price = app.settings.prices.of(region_of(job.lane or ""), model.name)
+    price = app.settings.prices.of(region_of(job.lane or ""), job.model or "")
     doubt = job.doubt
     explained = job.provider_status in ("FAILED", "CANCELED") or (
         not billed and bool(answer.image_failures)
     )
-    lost = bool(copied.failures) and billed > len(copied.outputs)
+    lost = billed > len(copied.outputs)
     if cut_off is not None:
         doubt = "the answer broke off; more images may have been made and billed than came"
     elif lost or (status is Status.FAILED and not explained):
@@ -166,6 +186,10 @@ def _copy(app: App, job: Job, place: str, number: int, url: str, copied: _Copied
     try:
         with provider_of(app, job).fetch(url) as chunks:
             copied.outputs.append(_store(app, place, number, chunks))
+    except ResultHostUnknown as error:
+        if app.clock.now() - (job.ended_at or job.updated_at) < RESULTS_KEPT_SECONDS:
+            raise
+        copied.failures.append(Failure(code=error.code, message=str(error)))
     except ProviderRefused as error:
         copied.failures.append(Failure(code=error.code, message=error.message))
 

@@ -11,37 +11,56 @@ from typing import Final
 
 from retouch import jobs
 from retouch.errors import (
+    NOT_SENT,
     InputNotFetched,
     OperatorError,
     OutcomeUnknown,
     ProviderRefused,
     TryLater,
 )
-from retouch.jobs import Answer, Failure, Job, Status
+from retouch.jobs import GENERATE_SECONDS, Answer, Failure, Job, Status
 from retouch.ports import App
 from retouch.provider.answers import storable
 from retouch.records import publish
 from retouch.registry import Json
 from retouch.retrying import RECORDING_TRIES, deciding
-from retouch.steps.common import go_on, provider_of, take_turn, tell_intent
-from retouch.steps.dispatch import fetched_in_vain, hold, operator_failure, put_back, requeue
+from retouch.steps.common import NoTime, go_on, provider_of, take_turn, tell_intent
+from retouch.steps.dispatch import (
+    UPLOAD_BUDGET_SECONDS,
+    fetched_in_vain,
+    hold,
+    operator_failure,
+    put_back,
+    refusal_of,
+    requeue,
+    stumble,
+    stumbled_out,
+)
 from retouch.steps.inputs import request_for
 
 ANSWER_KEPT_SECONDS: Final = 48 * 3600
 """Twice as long as the results' URLs live."""
 ANSWER_MAX_BYTES: Final = 300 * 1024
 """What the table takes in one item, less what stands beside it."""
+_CALL_BUDGET_SECONDS: Final = 340.0
+"""One call at its slowest (the client gives it up after 320 s), and recording its answer."""
 _EARLY_SECONDS: Final = 0.05
 
 
-def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
-    """Make the call of an admitted job once its start time has come."""
+def generate(app: App, job_id: str, fence: int, deadline: float) -> dict[str, Json]:
+    """Make the call of an admitted job once its start time has come.
+
+    Where the time until `deadline` (Unix seconds) is too short for it, the job goes back to its place.
+    """
     job = app.store.job(job_id)
     if job is None or job.fence != fence:
         return {"job_id": job_id, "fence": fence, "next": "stop"}
     if job.status is Status.FINALIZING:
         return go_on(app, job, "finalize")
     if job.status is Status.CREATING:
+        left = (job.intent_at or 0.0) + GENERATE_SECONDS - app.clock.now()
+        if left > 0:
+            return go_on(app, job, "wait", left)  # another invocation may still have the call
         hold(app, job, "the call was interrupted before its answer came; it may have been billed")
         _kick(app, job)
         return go_on(app, job, "stop")
@@ -50,31 +69,38 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
     early = (job.start_at or 0.0) - app.clock.now()
     if early > _EARLY_SECONDS:
         return go_on(app, job, "wait", early)
+    latest = deadline - _CALL_BUDGET_SECONDS
     try:
-        prepared = request_for(app, job)
-    except TryLater as error:
-        requeue(app, job, throttled_by=error)
+        prepared = request_for(app, job, until=latest - UPLOAD_BUDGET_SECONDS)
+        if prepared.trouble is None:
+            if prepared.request is None:
+                raise NoTime
+            intending = take_turn(app, prepared.job, latest)
+    except NoTime:
+        requeue(app, prepared.job)
         _kick(app, job)
         return go_on(app, job, "stop")
     except OperatorError as error:
         requeue(app, job, paused_by=operator_failure(error))
         return go_on(app, job, "stop")
     except ProviderRefused as error:
-        return _end(app, job, "FAILED", Failure(code=error.code, message=error.message))
-    assert prepared.request is not None  # noqa: S101  no limit of time was given
-    intending = take_turn(app, prepared.job)
+        return _end(app, job, "FAILED", refusal_of(error))
+    if prepared.trouble is not None:
+        return _stumble(app, prepared.job, prepared.trouble)
     if intending is None:
         return go_on(app, job, "stop")  # another invocation has this admission
+    assert prepared.request is not None  # noqa: S101  checked above
     try:
         body = provider_of(app, intending).generate(prepared.request)
     except InputNotFetched as error:
         if fetched_in_vain(intending):
-            failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
-            return _end(app, intending, "FAILED", failure)
+            return _end(app, intending, "FAILED", refusal_of(error))
         put_back(app, intending, error)
         _kick(app, job)
         return go_on(app, intending, "stop")
     except TryLater as error:
+        if error.code == NOT_SENT:
+            return _stumble(app, intending, error)
         requeue(app, intending, throttled_by=error)
         _kick(app, job)
         return go_on(app, intending, "stop")
@@ -82,8 +108,7 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
         requeue(app, intending, paused_by=operator_failure(error))
         return go_on(app, intending, "stop")
     except ProviderRefused as error:
-        failure = Failure(code=error.code, message=error.message, request_id=error.request_id)
-        return _end(app, intending, "FAILED", failure)
+        return _end(app, intending, "FAILED", refusal_of(error))
     except OutcomeUnknown as error:
         hold(app, intending, f"{error.code}: {error.message}; it may have been billed")
         _kick(app, job)
@@ -92,6 +117,14 @@ def generate(app: App, job_id: str, fence: int) -> dict[str, Json]:
     kept = storable(body, ANSWER_MAX_BYTES)
     answer = Answer(job_id=job_id, body=kept, expires_at=expires)
     return _end(app, intending, "SUCCEEDED", None, answer)
+
+
+def _stumble(app: App, job: Job, trouble: TryLater) -> dict[str, Json]:
+    if stumbled_out(job, trouble):
+        return _end(app, job, "FAILED", refusal_of(trouble))
+    stumble(app, job, trouble)
+    _kick(app, job)
+    return go_on(app, job, "stop")
 
 
 def _end(

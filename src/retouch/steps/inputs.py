@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from retouch.errors import ProviderRefused
+from retouch.errors import ProviderRefused, TryLater
 from retouch.jobs import Job, Source, Way, region_of
 from retouch.ports import App
 from retouch.provider.requests import Request, build
@@ -37,19 +37,27 @@ _SUFFIX: Final = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with the way of each image noted, and its request; None where time ran out before."""
+    """A job with the way of each image noted, and its request.
+
+    Without a request the time ran out, or there was `trouble` with an upload; what had been uploaded
+    before that is noted on the job.
+    """
 
     job: Job
     request: Request | None
+    trouble: TryLater | None = None
 
 
-def ways(sources: Sequence[Source], model: Model, delivery: Delivery) -> tuple[Way, ...]:
+def ways(
+    sources: Sequence[Source], model: Model, delivery: Delivery, *, slow: bool = False
+) -> tuple[Way, ...]:
     """How each image is to be sent. Pure.
 
     Inside the request go images as long as all of them together are within the cap for one, so that
-    the request stays small; a format without a data URL of its own never does.
+    the request stays small; a format without a data URL of its own never does, and none where the
+    line has shown to be too `slow` for that.
     """
-    inside = 0
+    inside = DATA_URL_MAX_BYTES if slow else 0
     chosen: list[Way] = []
     allowed = {f"image/{name.lower()}" for name in model.images.data_urls}
     for source in sources:
@@ -72,29 +80,31 @@ def _size_and_mime(source: Source) -> tuple[int, str]:
     return source.size or 0, source.mime or "application/octet-stream"
 
 
-def request_for(app: App, job: Job, until: float | None = None) -> Prepared:
+def request_for(app: App, job: Job, until: float) -> Prepared:
     """The provider's request for a job, on the exact versions that it was entered with.
 
-    Once the provider could not download an image, they are sent to it in place of URLs. Nothing more
-    is uploaded after `until` (Unix seconds); what has been is noted on the job.
+    Once the provider could not download an image, they are sent to it in place of URLs. No upload is
+    begun after `until` (Unix seconds).
 
     Raises:
         ProviderRefused: a version was deleted since (code `InputGone`), or is too large to upload.
-        TryLater: an upload failed.
         OperatorError: the provider refuses the account.
     """
     model = model_of(app, job)
     delivery = Delivery.PUSH if job.not_fetched else app.settings.input_delivery
     sources = (*job.images, *([] if job.mask is None else [job.mask]))
-    chosen = ways(sources, model, delivery)
+    chosen = ways(sources, model, delivery, slow=job.stumbles > 0)
     values: list[str] = []
     sent: list[Source] = []
     for index, (source, way) in enumerate(zip(sources, chosen, strict=True)):
-        late = until is not None and app.clock.now() > until
+        noted = (*sent, *sources[index:])
+        late = app.clock.now() > until
         if late and way is Way.UPLOAD and not _still_there(app, source):
-            noted = (*sent, *sources[index:])
             return Prepared(_with(job, noted), None)
-        value, after = _value(app, job, model, source, way)
+        try:
+            value, after = _value(app, job, model, source, way)
+        except TryLater as error:
+            return Prepared(_with(job, noted), None, trouble=error)
         values.append(value)
         sent.append(after)
     images = values[: len(job.images)]

@@ -107,6 +107,9 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
         aside = job.model_copy(update={"folder": f"{job.folder}/{job.job_id}"})
         return _reject(app, aside, [planned.problem])
     order = planned.order
+    if order is None:
+        found = look_for(app.inbox, job.sidecar, planned, job.folder)
+        return _reject(app, job, [*planned.problems, *found.problems], found.warnings)
     job = job.model_copy(
         update={
             "model": order.model,
@@ -121,6 +124,11 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
             "warnings": _as_findings(order.warnings),
         }
     )
+    if order.fit and job.version == 0:
+        # Mending may take long; should it be cut off, the job is there to be seen.
+        job, writes = wait_for(job, app.clock.now(), ())
+        app.store.commit(writes)
+        publish(app, job)
     # First remember, then look: an image that comes in between finds the sidecar waiting.
     app.store.await_images(job.sidecar, planned.wanted)
     found = look_for(app.inbox, job.sidecar, planned, job.folder)
