@@ -220,7 +220,7 @@ def read(data: bytes) -> dict[str, Json] | Problem:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
         return Problem(
-            "", f"not JSON: {_syntax(error)} at line {error.lineno}, column {error.colno}"
+            "", f"not JSON, at line {error.lineno}, column {error.colno}: {_syntax(error)}"
         )
     except ValueError as error:  # _Refused, and integers too long to convert
         return Problem("", f"not usable JSON: {error}")
@@ -238,8 +238,9 @@ def _syntax(error: json.JSONDecodeError) -> str:
     before = error.doc[: error.pos].rstrip()[-1:]
     if not error.doc.strip():
         return "the file is empty; a sidecar is an object {…}"
-    if at == "'" or any(char in _CURLY for char in error.doc):
-        return """only the straight " is a quotation mark in JSON, not ', \u201c or \u201d"""
+    odd = at if at in ("'", *_CURLY) else next((char for char in error.doc if char in _CURLY), "")
+    if odd:
+        return f'{odd} is not a quotation mark in JSON; use "'
     if "trailing comma" in error.msg or (at in ("}", "]") and before == ","):
         return "a comma stands before the closing bracket; take it out"
     said = f"{error.msg[0].lower()}{error.msg[1:]}".removesuffix(" at")
@@ -520,7 +521,7 @@ def _unknown_parameter(
     # Without a function that is known, any of the model's may be the one that was meant.
     candidates = model.having(function.name) if function is not None else model.parameters
     mine = sorted(p.name for p in candidates)
-    every = {p for m in models.values() for p in m.by_name}
+    every = {p for m in models.values() for p in m.by_name} - model.by_name.keys()
     near = "" if others else _closest(name, mine) or _closest(name, [*every, *_FIELDS])
     whose = model.name if function is None else f"{model.name} with {function.name}"
     return f"is not a parameter of {whose}, which has {', '.join(mine)}{elsewhere}{near}"
@@ -538,7 +539,7 @@ def _check_labels(raw: Mapping[str, Json], findings: _Findings) -> dict[str, str
     for name, text in value.items():
         fits = isinstance(text, str) and len(text) <= 256 and len(name) <= 256
         if not fits or not isinstance(text, str) or not _is_text(text + name):
-            plain = type(text) is int and abs(text) < 10**18
+            plain = type(text) in (int, float) and abs(cast("float", text)) < 10**15
             near = f'; nearest "{text}"' if plain else ""
             findings.refuse(f"labels.{name[:60]}", f"{shown(text)} is not allowed; {allowed}{near}")
         else:

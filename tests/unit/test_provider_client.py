@@ -1064,11 +1064,11 @@ def test_what_the_storage_refuses_was_not_billed(
     assert len(wire.requests) == 2
 
 
-def test_an_upload_may_take_45_seconds_and_waits_20_for_an_answer() -> None:
+def test_an_upload_may_take_40_seconds_and_waits_20_for_an_answer() -> None:
     wire = Wire(policy(), STORED)
     uploaded(wire)
     assert wire.timeouts[1] == {"connect": 5.0, "pool": 5.0, "write": 10.0, "read": 20.0}
-    assert Limits().upload == Limit(first_byte=20.0, total=45.0)
+    assert Limits().upload == Limit(first_byte=20.0, total=40.0)
 
 
 @pytest.mark.parametrize(
@@ -1397,7 +1397,6 @@ UNKNOWN_HOSTS = [
     pytest.param(f"https://{HOST}.evil.example/a.png", id="a host that begins like it"),
     pytest.param(f"https://evil-{HOST}/a.png", id="a host that ends like it"),
     pytest.param(f"https://x.{HOST}/a.png", id="a host below it"),
-    pytest.param(f"https://{HOST}./a.png", id="a dot at the end"),
     pytest.param(f"https://{HOST}@evil.example/a.png", id="as a user"),
     pytest.param(f"https://evil.example/{HOST}/a.png", id="as a path"),
     pytest.param(f"https://evil.example?{HOST}", id="as a query"),
@@ -1406,9 +1405,16 @@ UNKNOWN_HOSTS = [
     pytest.param(f"https://{HOST}:8443/a.png", id="another port"),
     pytest.param("https://127.0.0.1/a.png", id="loopback"),
     pytest.param("http://localhost:8000/a.png", id="localhost"),
-    pytest.param("https://2130706433/a.png", id="loopback as a number"),
 ]
 UNUSABLE_URLS = [
+    pytest.param(f"https://{HOST}./a.png", id="a dot at the end"),
+    pytest.param("https://2130706433/a.png", id="loopback as a number"),
+    pytest.param("https://0xa9fea9fe/a.png", id="an address in hexadecimal"),
+    pytest.param("https://169.254.43518/a.png", id="an address in three parts"),
+    pytest.param("https://169.254.169.254./a.png", id="an address and a dot"),
+    pytest.param("ftp://evil.example/a.png", id="by another protocol"),
+    pytest.param("https://evil example/a.png", id="a space in the host"),
+    pytest.param("https://" + "a" * 60_000 + "/a.png", id="a host that is too long"),
     pytest.param(f"https://{HOST}:99999/a.png", id="an impossible port"),
     pytest.param(f"https://{HOST}:x/a.png", id="no port"),
     pytest.param(f"ftp://{HOST}/a.png", id="ftp"),
@@ -1470,7 +1476,6 @@ def test_results_that_no_list_can_allow_are_refused_before_anything_is_sent(url:
         ("https://evil.example/a?Signature=secret", "evil.example"),
         ("https://user:secret@EVIL.example:8443/a", "evil.example:8443"),
         (f"https://{HOST}:443/a?Signature=secret", f"{HOST}:443"),
-        ("https://" + "a" * 60_000 + "/a?Signature=secret", "a" * 300),
     ],
 )
 def test_an_unknown_host_is_named_as_it_would_be_added(url: str, named: str) -> None:

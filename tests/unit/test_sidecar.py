@@ -146,27 +146,28 @@ def test_where_json_breaks_is_said() -> None:
     ("text", "said"),
     [
         pytest.param(
-            "", "the file is empty; a sidecar is an object {…} at line 1, column 1", id="empty"
+            "", "line 1, column 1: the file is empty; a sidecar is an object {…}", id="empty"
         ),
         pytest.param(
             "\ufeff \n", "the file is empty; a sidecar is an object {…}", id="white space"
         ),
         pytest.param(
             "{“model”: 1}",
-            '“ is not a quotation mark in JSON; use " at line 1, column 2',
+            'line 1, column 2: “ is not a quotation mark in JSON; use "',
             id="curly quotes",
         ),
         pytest.param(
             '{"model": “x”}',
-            '“ is not a quotation mark in JSON; use " at line 1, column 11',
+            'line 1, column 11: “ is not a quotation mark in JSON; use "',
             id="curly quotes around a value",
         ),
         pytest.param(
             '{"a": 1,\n ”b”: 2}',
-            '” is not a quotation mark in JSON; use " at line 2, column 2',
+            'line 2, column 2: ” is not a quotation mark in JSON; use "',
             id="a closing quote that opens",
         ),
         pytest.param("{‘a’: 1}", '‘ is not a quotation mark in JSON; use "', id="single curly"),
+        pytest.param('{"a”: 1}', "is not a quotation mark in JSON", id="curly at one end"),
         pytest.param("{'a': 1}", "' is not a quotation mark in JSON; use \"", id="single quotes"),
         # Python 3.13 has words of its own for it.
         pytest.param('{"a": 1,}', "comma", id="a comma too many"),
@@ -183,7 +184,7 @@ def test_where_json_breaks_is_said() -> None:
 )
 def test_what_is_wrong_with_json_is_said_in_plain_words(text: str, said: str) -> None:
     message = refused(text.encode())
-    assert message.startswith("not JSON: ")
+    assert message.startswith("not JSON, at line ")
     assert said in message
 
 

@@ -353,4 +353,5 @@ def storable(body: str, most: int) -> str:
     }
     if failure is not None:
         kept |= {"code": failure.code, "message": failure.message}
-    return json.dumps(kept)
+    # A URL may hold half of a surrogate pair, which cannot be stored.
+    return json.dumps(kept, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
