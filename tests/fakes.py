@@ -330,6 +330,7 @@ class FakeInbox:
     """A versioned bucket."""
 
     def __init__(self) -> None:
+        self.read_keys: list[str] = []
         self.objects: dict[str, list[_Version]] = {}
         self._count = 0
         self.presigned: list[tuple[str, str, str, int]] = []
@@ -357,6 +358,7 @@ class FakeInbox:
 
     def read(self, key: str, version_id: str) -> bytes | None:
         """See `retouch.ports.Inbox`."""
+        self.read_keys.append(key)
         if self.before_read:
             self.before_read.popleft()()
         for version in self.objects.get(key, []):

@@ -142,16 +142,21 @@ def _named_after(inbox: Inbox, key: str) -> tuple[str, ...] | list[Problem] | Ou
     return tuple(f"/{candidate}" for candidate in found)
 
 
-def look_for(inbox: Inbox, key: str, planned: Plan, folder: str) -> Resolution:
+def look_for(
+    inbox: Inbox, key: str, planned: Plan, folder: str, *, partly: bool = False
+) -> Resolution:
     """Find and examine the images of the sidecar of that key, whose results go to `folder`.
 
-    What is there is examined also where something else is missing.
+    Where one is missing the others are not looked at, unless `partly` asks for what can be told.
     """
     there = {want: stored for want in planned.wanted if (stored := inbox.head(want)) is not None}
-    found = _Examination(inbox, key, planned, folder, there).run()
     missing = tuple(want for want in planned.wanted if want not in there)
-    if missing or planned.unnamed is not None:
-        found.missing = missing or (planned.unnamed or "",)
+    if planned.unnamed is not None:
+        missing = missing or (planned.unnamed,)
+    if missing and not partly:
+        return Resolution(missing=missing)
+    found = _Examination(inbox, key, planned, folder, there).run()
+    found.missing = missing
     return found
 
 

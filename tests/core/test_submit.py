@@ -822,3 +822,14 @@ def test_a_refused_sidecar_s_images_are_examined_at_their_places(
     assert job.status is Status.REJECTED
     mended = {"images[1]"} if fit and "glass.png" in images else set()
     assert {problem.field for problem in job.problems} == expected - mended
+
+
+def test_images_are_read_once_when_all_are_there_and_not_while_one_is_missing() -> None:
+    world = World()
+    names = [f"{number}.png" for number in range(4)]
+    world.drop("a.json", sidecar_json(WAN, images=names, fit=True))
+    for name in names:
+        world.drop(name, picture(mode="RGBA"))
+
+    assert only_job(world).status is Status.QUEUED
+    assert [key for key in world.inbox.read_keys if key.endswith(".png")] == names

@@ -139,7 +139,7 @@ def _check_sidecar(
         verdict.problems += planned if isinstance(planned, list) else [planned.problem]
         return
     verdict.problems += planned.problems
-    resolved = look_for(inbox, found.key, planned, keys.outbox_folder(found.key))
+    resolved = look_for(inbox, found.key, planned, keys.outbox_folder(found.key), partly=True)
     verdict.problems += resolved.problems
     verdict.warnings += resolved.warnings
     for key in resolved.missing:

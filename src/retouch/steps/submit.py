@@ -108,7 +108,7 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
         return _reject(app, aside, [planned.problem])
     order = planned.order
     if order is None:
-        found = look_for(app.inbox, job.sidecar, planned, job.folder)
+        found = look_for(app.inbox, job.sidecar, planned, job.folder, partly=True)
         return _reject(app, job, [*planned.problems, *found.problems], found.warnings)
     job = job.model_copy(
         update={
