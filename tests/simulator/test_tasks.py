@@ -357,7 +357,6 @@ def test_tasks_above_the_concurrency_limit_wait_in_order(start: StartApi) -> Non
     tasks = {task.id: task for task in api.simulator.tasks}
     scheduled = [tasks[one].scheduled or 0.0 for one in ids]
     assert scheduled == sorted(scheduled)
-    assert scheduled[2] >= min(tasks[one].ended or 0.0 for one in ids[:2])
     assert api.simulator.stats["max_running"] == {"wanx2.1-imageedit": 2}
     assert api.simulator.stats["running"] == {"wanx2.1-imageedit": 0}
 
