@@ -226,8 +226,10 @@ class Workshop:
 
     async def _work_on(self, task: Task, inputs: Callable[[], Awaitable[Inputs]]) -> None:
         async def work() -> Sequence[Outcome]:
-            await self._clock.sleep(self._rng.uniform(*QUEUE_SECONDS) * self._time_scale)
+            ready = task.created + self._rng.uniform(*QUEUE_SECONDS) * self._time_scale
+            # First in the queue, then the pause, so that tasks run in the order of their creation.
             async with self._places_of(task.order, task.account):
+                await self._clock.sleep(ready - self._clock.now())
                 task.status, task.scheduled = "RUNNING", self._clock.now()
                 return await self._make(task.order, await inputs())
 
