@@ -235,7 +235,10 @@ class Workshop:
 
         try:
             task.outcomes = await self._within(
-                work(), TASK_CEILING_SECONDS, errors.internal_timeout()
+                work(),
+                # Since its creation, however late this work came to begin.
+                task.created + TASK_CEILING_SECONDS - self._clock.now(),
+                errors.internal_timeout(),
             )
         except ProviderError as error:
             task.error = error
