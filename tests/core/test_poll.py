@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from retouch.errors import AccountRefused, TryLater
 from retouch.jobs import RUNNING_LEASE_SECONDS, Failure, Job, Status
 from retouch.provider.answers import TaskAnswer
-from retouch.registry import TASK_DEADLINE_SECONDS
+from retouch.registry import MODELS, TASK_DEADLINE_SECONDS
 from retouch.steps.finalize import finalize
 from retouch.steps.poll import poll
 from retouch.steps.reconcile import reconcile
@@ -282,3 +283,15 @@ def test_a_task_that_takes_long_is_asked_after_ever_more_slowly() -> None:
 
     assert waits[0] in (3, 4)
     assert all(10 <= int(str(wait)) <= 24 for wait in waits[3:])
+
+
+def test_many_tasks_at_once_are_asked_after_less_often_so_that_the_account_s_limit_holds() -> None:
+    wanx = MODELS[WANX]
+    large = replace(wanx, quota=replace(wanx.quota, running=599))
+    world = World(models={WANX: large})
+    job = world.running_job()
+    world.provider.answers["task-0001"] = TaskAnswer(status="RUNNING")
+
+    answer = poll(world, job.job_id, job.fence)
+
+    assert 32 <= int(str(answer["wait_seconds"])) <= 48  # 600 tasks, 15 queries a second, jitter

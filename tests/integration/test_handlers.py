@@ -13,8 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from retouch.aws.store import DynamoStore
-from retouch.errors import SettingsError
+from retouch.errors import ResultHostUnknown, SettingsError
 from retouch.jobs import Job, PutLane, Status
+from retouch.provider.client import connection_pool
 from tests.fakes import PHOTO, QWEN, RESULT_HOST, WAN, WANX, sha256, sidecar_json
 from tests.integration.conftest import (
     BASE_URL,
@@ -587,3 +588,39 @@ def test_a_missing_setting_is_named(function: Function, monkeypatch: pytest.Monk
 def test_a_region_that_was_taken_away_is_named(function: Function) -> None:
     with pytest.raises(SettingsError, match="no longer has singapore"):
         function("poll").runtime.provider("singapore")
+
+
+def test_each_region_has_its_own_address_key_workspace_and_result_hosts(
+    stack: Stack, function: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETOUCH_PROVIDER_REGIONS", "beijing,singapore")
+    monkeypatch.setenv("RETOUCH_PROVIDER_BASE_URLS", "{}")
+    monkeypatch.setenv("RETOUCH_PROVIDER_WORKSPACES", '{"singapore": "llm-1"}')
+    keys = json.dumps({"beijing": "sk-b", "singapore": "sk-s"})
+    boto3.client("secretsmanager").put_secret_value(SecretId=stack.secret, SecretString=keys)
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"output": {"task_status": "RUNNING"}})
+
+    runtime = function("poll").runtime
+    elsewhere = "https://dashscope-result-sgp.oss-ap-southeast-1.aliyuncs.com/1.png"
+    with connection_pool(httpx.MockTransport(answer)) as pool:
+        runtime._pool = pool
+        for region in ("beijing", "singapore"):
+            runtime.provider(region).query("task-1")
+        with runtime.provider("singapore").fetch(elsewhere) as chunks:
+            assert b"".join(chunks)
+        with pytest.raises(ResultHostUnknown), runtime.provider("beijing").fetch(elsewhere):
+            pass
+
+    asked = [
+        (r.url.host, r.headers.get("Authorization"), r.headers.get("X-DashScope-WorkSpace"))
+        for r in seen
+    ]
+    assert asked == [
+        ("dashscope.aliyuncs.com", "Bearer sk-b", None),
+        ("dashscope-intl.aliyuncs.com", "Bearer sk-s", "llm-1"),
+        ("dashscope-result-sgp.oss-ap-southeast-1.aliyuncs.com", None, None),
+    ]
