@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections import deque
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,29 +24,36 @@ from PIL import Image
 from retouch.errors import Conflict, OutcomeUnknown, TryLater
 from retouch.jobs import (
     TERMINAL,
+    Alert,
     Answer,
+    ClaimTask,
+    Copied,
     Dequeue,
     DropAnswer,
     Enqueue,
     Job,
     Lane,
+    Output,
+    PutAlert,
     PutAnswer,
     PutJob,
     PutLane,
     Status,
+    Write,
     Writes,
     lane_id,
 )
-from retouch.ports import Stored
-from retouch.provider.answers import TaskAnswer
+from retouch.ports import Listed, Stored, Sweep
+from retouch.provider.answers import ListedTask, TaskAnswer
 from retouch.provider.requests import Request
 from retouch.registry import MODELS, Json
 from retouch.settings import Delivery, Endpoint, Price, Prices, Settings
 from retouch.steps.dispatch import dispatch
 from retouch.steps.finalize import finalize
 from retouch.steps.generate import generate
+from retouch.steps.operate import operate
 from retouch.steps.poll import poll
-from retouch.steps.reconcile import execution_ended
+from retouch.steps.reconcile import execution_ended, reconcile
 from retouch.steps.submit import submit
 
 WANX = "wanx2.1-imageedit"
@@ -56,6 +64,7 @@ START = 1_700_000_000.0
 RESULT_HOST = "https://dashscope-result-bj.oss-cn-beijing.aliyuncs.com"
 KEY_BYTES = 1024
 """S3 takes no longer key."""
+LISTED_AT_ONCE = 3
 ITEM_BYTES = 400 * 1024
 """DynamoDB takes no larger item."""
 
@@ -177,16 +186,27 @@ class FakeStore:
 
     def __init__(self, effects: Effects):
         self._effects = effects
-        self.jobs: dict[str, str] = {}
-        self.versions: dict[str, int] = {}
-        self.lanes: dict[str, str] = {}
-        self.lane_versions: dict[str, int] = {}
-        self.queues: dict[str, dict[str, str]] = {}
-        self.answers: dict[str, str] = {}
+        self.jobs: dict[str, Job] = {}
+        self.lanes_stored: dict[str, Lane] = {}
+        self.known_lanes: dict[str, None] = {}
+        self.queues: dict[str, list[tuple[str, str]]] = {}
+        """Queue keys with their job ids, by lane, in order."""
+        self.answers: dict[str, Answer] = {}
+        self.claims: dict[str, str] = {}
+        self.copies: dict[str, dict[int, Output]] = {}
+        self.turns: dict[str, float] = {}
+        self.pending_alerts: dict[str, Alert] = {}
+        self.alone: dict[str, float] = {}
+        self.recorded: dict[str, str] = {}
+        self.sweeping = Sweep()
         self.published_versions: dict[str, int] = {}
         self.unpublished_since: dict[tuple[str, int], float] = {}
         self.waiting: dict[str, set[str]] = {}
         self.latest: dict[str, str] = {}
+        self._by_status: dict[Status, dict[str, None]] = {}
+        self.check_sizes = True
+        """Whether items that are too large are refused; looking takes time."""
+        self.keep_history = True
         self.history: list[Job] = []
         """Every state of every job, in the order of the commits."""
         self.before_commit: deque[Callable[[], object]] = deque()
@@ -194,34 +214,95 @@ class FakeStore:
 
     def job(self, job_id: str) -> Job | None:
         """See `retouch.ports.Store`."""
-        doc = self.jobs.get(job_id)
-        return None if doc is None else Job.model_validate_json(doc)
+        return self.jobs.get(job_id)
 
     def the_job(self, job_id: str) -> Job:
         """The job, which is there."""
-        job = self.job(job_id)
-        assert job is not None
-        return job
+        return self.jobs[job_id]
 
     def lane(self, lane: str) -> Lane:
         """See `retouch.ports.Store`."""
-        doc = self.lanes.get(lane)
-        return Lane(lane=lane) if doc is None else Lane.model_validate_json(doc)
+        return self.lanes_stored.get(lane) or Lane(lane=lane)
+
+    def lanes(self) -> Sequence[str]:
+        """See `retouch.ports.Store`."""
+        return list(self.known_lanes)
+
+    def note_lane(self, lane: str) -> None:
+        """See `retouch.ports.Store`."""
+        with self._effects.effect("note_lane"):
+            self.known_lanes[lane] = None
 
     def backlog(self, lane: str, limit: int) -> Sequence[Enqueue]:
         """See `retouch.ports.Store`."""
-        entries = sorted(self.queues.get(lane, {}).items())
-        return [Enqueue(lane, key, job_id) for key, job_id in entries[:limit]]
+        return [Enqueue(lane, key, job_id) for key, job_id in self.queues.get(lane, [])[:limit]]
 
     def answer(self, job_id: str) -> Answer | None:
         """See `retouch.ports.Store`."""
-        doc = self.answers.get(job_id)
-        return None if doc is None else Answer.model_validate_json(doc)
+        return self.answers.get(job_id)
+
+    def owner_of(self, task_id: str) -> str | None:
+        """See `retouch.ports.Store`."""
+        return self.claims.get(task_id)
+
+    def copied(self, job_id: str) -> Sequence[Output]:
+        """See `retouch.ports.Store`."""
+        return list(self.copies.get(job_id, {}).values())
+
+    def note_copied(self, copied: Copied) -> None:
+        """See `retouch.ports.Store`."""
+        with self._effects.effect("note_copied"):
+            noted = self.copies.setdefault(copied.job_id, {})
+            noted[copied.output.number or 0] = copied.output
+
+    def reserve(self, name: str, now: float, interval: float, patience: float) -> float | None:
+        """See `retouch.ports.Store`."""
+        at = max(now, self.turns.get(name, 0.0))
+        if at > now + patience:
+            return None
+        self.turns[name] = at + interval
+        return at
+
+    def alerts(self, before: float) -> Sequence[Alert]:
+        """See `retouch.ports.Store`."""
+        return [alert for alert in self.pending_alerts.values() if alert.at < before]
+
+    def drop_alert(self, alert_id: str) -> None:
+        """See `retouch.ports.Store`."""
+        with self._effects.effect("drop_alert"):
+            self.pending_alerts.pop(alert_id, None)
+
+    def note_lone(self, key: str, now: float, job_id: str | None = None) -> None:
+        """See `retouch.ports.Store`."""
+        with self._effects.effect("note_lone"):
+            if job_id is None:
+                self.alone.setdefault(key, now)
+            else:
+                self.alone.pop(key, None)
+                self.recorded[key] = job_id
+
+    def lone(self, before: float, limit: int) -> Sequence[str]:
+        """See `retouch.ports.Store`."""
+        return [key for key, since in sorted(self.alone.items()) if since < before][:limit]
+
+    def forget_lone(self, key: str) -> str | None:
+        """See `retouch.ports.Store`."""
+        with self._effects.effect("forget_lone"):
+            self.alone.pop(key, None)
+            return self.recorded.pop(key, None)
+
+    def sweep(self) -> Sweep:
+        """See `retouch.ports.Store`."""
+        return self.sweeping
+
+    def note_sweep(self, sweep: Sweep) -> None:
+        """See `retouch.ports.Store`."""
+        with self._effects.effect("note_sweep"):
+            self.sweeping = sweep
 
     def jobs_in(self, status: Status) -> Iterator[Job]:
         """See `retouch.ports.Store`."""
-        every = [Job.model_validate_json(doc) for doc in self.jobs.values()]
-        found = [job for job in every if job.status is status]
+        found = [self.jobs[job_id] for job_id in self._by_status.get(status, ())]
         return iter(sorted(found, key=lambda job: job.created_at))
 
     def commit(self, writes: Writes) -> None:
@@ -232,47 +313,68 @@ class FakeStore:
             self.before_commit.popleft()()
         with self._effects.effect("commit"):
             for write in writes:
-                match write:
-                    case PutJob(job):
-                        stored = self.versions.get(job.job_id)
-                        self._check(stored, job.version, job.model_dump_json())
-                    case PutLane(lane):
-                        stored = self.lane_versions.get(lane.lane)
-                        self._check(stored, lane.version, lane.model_dump_json())
-                    case Dequeue(name, queue_key):
-                        if queue_key not in self.queues.get(name, {}):
-                            raise Conflict(f"{queue_key} is not in the backlog")
-                    case _:
-                        pass
+                self._check(write)
             for write in writes:
                 self._apply(write)
 
-    @staticmethod
-    def _check(stored: int | None, version: int, doc: str) -> None:
-        if stored != (None if version == 1 else version - 1):
-            raise Conflict(f"{stored} is stored, and {version} was to follow")
-        if len(doc.encode("utf-8")) > ITEM_BYTES:
-            raise ValueError("Item size has exceeded the maximum allowed size")
-
-    def _apply(self, write: object) -> None:
+    def _check(self, write: Write) -> None:
         match write:
             case PutJob(job):
-                self.jobs[job.job_id] = job.model_dump_json()
-                self.versions[job.job_id] = job.version
+                there = self.jobs.get(job.job_id)
+                self._follows(None if there is None else there.version, job.version, job)
+            case PutLane(lane):
+                stored = self.lanes_stored.get(lane.lane)
+                self._follows(None if stored is None else stored.version, lane.version, lane)
+            case Dequeue(name, queue_key):
+                place = self._place(name, queue_key)
+                if place is None:
+                    raise Conflict(f"{queue_key} is not in the backlog")
+            case ClaimTask(task_id, job_id):
+                if self.claims.get(task_id, job_id) != job_id:
+                    raise Conflict(f"{task_id} is another job's")
+            case _:
+                pass
+
+    def _follows(self, stored: int | None, version: int, doc: Job | Lane) -> None:
+        if stored != (None if version == 1 else version - 1):
+            raise Conflict(f"{stored} is stored, and {version} was to follow")
+        if self.check_sizes and len(doc.model_dump_json().encode("utf-8")) > ITEM_BYTES:
+            raise ValueError("Item size has exceeded the maximum allowed size")
+
+    def _place(self, lane: str, queue_key: str) -> int | None:
+        queue = self.queues.get(lane, [])
+        at = bisect_left(queue, (queue_key, ""))
+        return at if at < len(queue) and queue[at][0] == queue_key else None
+
+    def _apply(self, write: Write) -> None:
+        match write:
+            case PutJob(job):
+                before = self.jobs.get(job.job_id)
+                if before is not None:
+                    self._by_status[before.status].pop(job.job_id)
+                self._by_status.setdefault(job.status, {})[job.job_id] = None
+                self.jobs[job.job_id] = job
                 self.published_versions.pop(job.job_id, None)
                 self.unpublished_since[job.job_id, job.version] = job.updated_at
-                self.history.append(job)
+                if self.keep_history:
+                    self.history.append(job)
             case PutLane(lane):
-                self.lanes[lane.lane] = lane.model_dump_json()
-                self.lane_versions[lane.lane] = lane.version
+                self.lanes_stored[lane.lane] = lane
             case Enqueue(name, queue_key, job_id):
-                self.queues.setdefault(name, {})[queue_key] = job_id
+                if self._place(name, queue_key) is None:
+                    insort(self.queues.setdefault(name, []), (queue_key, job_id))
             case Dequeue(name, queue_key):
-                del self.queues[name][queue_key]
+                place = self._place(name, queue_key)
+                assert place is not None
+                del self.queues[name][place]
             case PutAnswer(answer):
-                self.answers[answer.job_id] = answer.model_dump_json()
+                self.answers[answer.job_id] = answer
             case DropAnswer(job_id):
                 self.answers.pop(job_id, None)
+            case ClaimTask(task_id, job_id):
+                self.claims[task_id] = job_id
+            case PutAlert(alert):
+                self.pending_alerts[alert.alert_id] = alert
 
     def published(self, job_id: str) -> int:
         """See `retouch.ports.Store`."""
@@ -282,12 +384,13 @@ class FakeStore:
         """See `retouch.ports.Store`."""
         return sorted(change for change, since in self.unpublished_since.items() if since < before)
 
-    def mark_published(self, job_id: str, version: int) -> None:
+    def mark_published(self, job_id: str, *versions: int) -> None:
         """See `retouch.ports.Store`."""
         with self._effects.effect("mark_published"):
-            if self.versions.get(job_id) == version:
-                self.published_versions[job_id] = version
-            self.unpublished_since.pop((job_id, version), None)
+            if self.jobs[job_id].version == versions[-1]:
+                self.published_versions[job_id] = versions[-1]
+            for version in versions:
+                self.unpublished_since.pop((job_id, version), None)
 
     def await_images(self, sidecar: str, keys: Iterable[str]) -> None:
         """See `retouch.ports.Store`."""
@@ -316,7 +419,12 @@ class FakeStore:
 
     def terminal_statuses(self, job_id: str) -> list[Status]:
         """Every terminal state the job was ever brought to; more than one is a broken promise."""
-        return [j.status for j in self.history if j.job_id == job_id and j.status in TERMINAL]
+        found: list[Status] = []
+        for job in self.history:
+            # A later note on a closed job is no second end.
+            if job.job_id == job_id and job.status in TERMINAL and found[-1:] != [job.status]:
+                found.append(job.status)
+        return found
 
 
 @dataclass
@@ -324,12 +432,20 @@ class _Version:
     version_id: str
     data: bytes | None
     """None is a delete marker."""
+    modified_at: float = START
+
+
+def _utf8(key: str) -> bytes:
+    """What S3 sorts by."""
+    return key.encode("utf-8")
 
 
 class FakeInbox:
     """A versioned bucket."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self._names: list[str] = []
         self.read_keys: list[str] = []
         self.objects: dict[str, list[_Version]] = {}
         self._count = 0
@@ -341,12 +457,15 @@ class FakeInbox:
         """Drop an object, or a delete marker; its version id."""
         self._count += 1
         version = f"v{self._count:04d}"
-        self.objects.setdefault(key, []).append(_Version(version, data))
+        if key not in self.objects:
+            insort(self._names, key, key=_utf8)
+        self.objects.setdefault(key, []).append(_Version(version, data, self._clock.now()))
         return version
 
     def purge(self, key: str) -> None:
         """Delete every version for good."""
         del self.objects[key]
+        self._names.remove(key)
 
     def head(self, key: str) -> Stored | None:
         """See `retouch.ports.Inbox`."""
@@ -368,12 +487,26 @@ class FakeInbox:
 
     def keys(self, prefix: str) -> Sequence[str]:
         """See `retouch.ports.Inbox`."""
-        there = [
-            key
-            for key, versions in self.objects.items()
-            if key.startswith(prefix) and versions[-1].data is not None
-        ]
-        return sorted(there, key=lambda key: key.encode("utf-8"))
+        at = bisect_left(self._names, _utf8(prefix), key=_utf8)
+        there = []
+        for key in self._names[at:]:
+            if not key.startswith(prefix):
+                break
+            if self.objects[key][-1].data is not None:
+                there.append(key)
+        return there
+
+    def listing(self, after: str | None) -> Sequence[Listed]:
+        """See `retouch.ports.Inbox`; three at a time."""
+        at = 0 if after is None else bisect_right(self._names, _utf8(after), key=_utf8)
+        found = []
+        for key in self._names[at:]:
+            current = self.objects[key][-1]
+            if current.data is not None:
+                found.append(Listed(key, current.version_id, current.modified_at))
+            if len(found) == LISTED_AT_ONCE:
+                break
+        return found
 
     def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:
         """See `retouch.ports.Inbox`."""
@@ -399,25 +532,44 @@ class FakeOutbox:
         self.refused: set[str] = set()
         """Keys that the bucket refuses to write."""
         self.before_put: deque[Callable[[], object]] = deque()
+        """What others do just before a write, and before its condition is looked at."""
         self._count = 0
 
     def put(self, key: str, data: bytes, content_type: str) -> str | None:
         """See `retouch.ports.Outbox`."""
+        self._let_others_go_first()
+        with self._effects.effect(f"put {key}"):
+            return self._write(key, data, content_type)
+
+    def current(self, key: str) -> str | None:
+        """See `retouch.ports.Outbox`."""
+        written = self.objects.get(key)
+        return f'"{hashlib.md5(written[-1].data).hexdigest()}"' if written else None
+
+    def put_stream(
+        self, key: str, chunks: Iterator[bytes], content_type: str, *, over: str | None
+    ) -> str | None:
+        """See `retouch.ports.Outbox`."""
+        data = b"".join(chunks)
+        self._let_others_go_first()
+        with self._effects.effect(f"put {key}"):
+            if self.current(key) != over:
+                raise Conflict(f"somebody else wrote {key} first")
+            return self._write(key, data, content_type)
+
+    def _let_others_go_first(self) -> None:
         if self.before_put:
             self.before_put.popleft()()
-        with self._effects.effect(f"put {key}"):
-            if len(key.encode("utf-8")) > KEY_BYTES:
-                raise ValueError("KeyTooLongError: Your key is too long")
-            if key in self.refused:
-                raise TryLater("the bucket refuses the write", code="AccessDenied")
-            self._count += 1
-            version = f"o{self._count:04d}"
-            self.objects.setdefault(key, []).append(Written(version, data, content_type))
-            return version
 
-    def put_stream(self, key: str, chunks: Iterator[bytes], content_type: str) -> str | None:
-        """See `retouch.ports.Outbox`."""
-        return self.put(key, b"".join(chunks), content_type)
+    def _write(self, key: str, data: bytes, content_type: str) -> str:
+        if len(key.encode("utf-8")) > KEY_BYTES:
+            raise ValueError("KeyTooLongError: Your key is too long")
+        if key in self.refused:
+            raise TryLater("the bucket refuses the write", code="AccessDenied")
+        self._count += 1
+        version = f"o{self._count:04d}"
+        self.objects.setdefault(key, []).append(Written(version, data, content_type))
+        return version
 
     def read(self, key: str, version_id: str | None) -> bytes | None:
         """See `retouch.ports.Outbox`."""
@@ -460,6 +612,10 @@ class FakeTask:
     created_at: float
     ends_at: float
     images: int
+    model: str = ""
+    """Empty for any."""
+    listed: bool = True
+    """A synchronous call leaves nothing in the list."""
 
 
 @dataclass(frozen=True)
@@ -504,7 +660,18 @@ class FakeProvider:
         """Every create and every synchronous call that reached the provider."""
         self.next_calls: deque[Exception | Lost] = deque()
         self.next_bodies: deque[str] = deque()
-        self.tasks: dict[str, FakeTask] = {}
+        self.tasks_made: dict[str, FakeTask] = {}
+        self.foreign: list[FakeTask] = []
+        """Tasks of others with the same account."""
+        self.lists: list[tuple[float, str]] = []
+        self.next_lists: deque[Exception] = deque()
+        self.shows_after = 0.0
+        """Seconds until a task shows in the list."""
+        self.skew = 0.0
+        """How far the provider's clock is ahead of ours."""
+        self.cancels: list[str] = []
+        self.next_cancels: deque[Exception] = deque()
+        self.takes_cancels = False
         self.seconds = 10.0
         self.most_in_flight: int | None = None
         """Unfinished tasks beyond which a create is refused."""
@@ -547,7 +714,7 @@ class FakeProvider:
         if self.during_call:
             self.during_call.popleft()()
         now = self._clock.now()
-        unfinished = sum(task.ends_at > now for task in self.tasks.values())
+        unfinished = sum(task.ends_at > now for task in self.tasks_made.values())
         if self.most_in_flight is not None and unfinished >= self.most_in_flight:
             raise TryLater("too many concurrent tasks", code="Throttling.Concurrency")
         if not self.next_calls:
@@ -564,13 +731,14 @@ class FakeProvider:
         call = Call(now, request, self.region)
         parameters: Any = request.body["parameters"]
         task = FakeTask(
-            f"task-{len(self.tasks) + 1:04d}",
+            f"task-{len(self.tasks_made) + 1:04d}",
             call.prompt,
             now,
             now + self.seconds,
             int(parameters["n"]),
+            str(request.body["model"]),
         )
-        self.tasks[task.task_id] = task
+        self.tasks_made[task.task_id] = task
         self.billed.append(call.prompt)
         return task
 
@@ -586,6 +754,7 @@ class FakeProvider:
         with self._effects.effect("generate"):
             self._arrive(request)
             task = self._make(request)
+            task.listed = False
             if self.next_bodies:
                 return self.next_bodies.popleft()
             content = [{"image": url} for url in self.urls(task.task_id, task.images)]
@@ -597,6 +766,41 @@ class FakeProvider:
                 }
             )
 
+    def tasks(self, *, start: float, end: float, model: str) -> Iterable[ListedTask]:
+        """See `retouch.ports.Provider`."""
+        self.lists.append((self._clock.now(), model))
+        if self.next_lists:
+            raise self.next_lists.popleft()
+        now = self._clock.now()
+        made = [*self.tasks_made.values(), *self.foreign]
+        return [
+            ListedTask(
+                task_id=task.task_id,
+                status="SUCCEEDED" if task.ends_at <= now else "RUNNING",
+                model=model,
+                request_id=f"request-{task.task_id}",
+                created_at=task.created_at + self.skew,
+            )
+            for task in made
+            if task.listed
+            and start <= task.created_at + self.skew <= end
+            and now - task.created_at <= 24 * 3600
+            and task.model in (model, "")
+            and task.created_at + self.shows_after <= now
+        ]
+
+    def cancel(self, task_id: str) -> bool:
+        """See `retouch.ports.Provider`."""
+        with self._effects.effect("cancel"):
+            self.cancels.append(task_id)
+            if self.next_cancels:
+                raise self.next_cancels.popleft()
+            if not self.takes_cancels:
+                return False
+            self.answers[task_id] = TaskAnswer(status="CANCELED")
+            self.tasks_made[task_id].ends_at = self._clock.now()
+            return True
+
     def query(self, task_id: str) -> TaskAnswer:
         """See `retouch.ports.Provider`."""
         self.queries.append((self._clock.now(), task_id))
@@ -607,7 +811,7 @@ class FakeProvider:
             raise scripted
         if scripted is not None:
             return scripted
-        task = self.tasks.get(task_id)
+        task = self.tasks_made.get(task_id)
         now = self._clock.now()
         if task is None or now - task.created_at > 24 * 3600:
             return TaskAnswer(status="UNKNOWN")
@@ -651,6 +855,19 @@ class FakeKicks:
         """See `retouch.ports.Kicks`."""
         with self._effects.effect("kick"):
             self.sent.append(lane)
+
+
+class FakeUploads:
+    """The queue that `submit` reads."""
+
+    def __init__(self, effects: Effects):
+        self._effects = effects
+        self.announced: list[str] = []
+
+    def announce(self, key: str) -> None:
+        """See `retouch.ports.Uploads`."""
+        with self._effects.effect("announce"):
+            self.announced.append(key)
 
 
 @dataclass
@@ -709,12 +926,13 @@ class FakeNotices:
     def __init__(self, effects: Effects):
         self._effects = effects
         self.events: list[dict[str, Any]] = []
+        """Every event."""
         self.notifications: list[Notification] = []
 
-    def event(self, detail_type: str, detail: Mapping[str, Json]) -> None:
+    def tell(self, detail_type: str, details: Sequence[Mapping[str, Json]]) -> None:
         """See `retouch.ports.Notices`."""
         with self._effects.effect("event"):
-            self.events.append({"detail-type": detail_type, **detail})
+            self.events += [{"detail-type": detail_type, **detail} for detail in details]
 
     def notify(
         self, subject: str, message: Mapping[str, Json], attributes: Mapping[str, str]
@@ -725,7 +943,7 @@ class FakeNotices:
 
     def statuses(self, job_id: str) -> list[str]:
         """Of the events about a job, in order."""
-        return [event["status"] for event in self.events if event["job_id"] == job_id]
+        return [event["status"] for event in self.events if event.get("job_id") == job_id]
 
 
 def settings(**changes: Any) -> Settings:
@@ -736,6 +954,7 @@ def settings(**changes: Any) -> Settings:
         "inbox": "the-inbox",
         "outbox": "the-outbox",
         "kicks_url": "https://sqs.example.com/kicks.fifo",
+        "uploads_url": "https://sqs.example.com/uploads",
         "topic_arn": "arn:aws:sns:us-east-1:123456789012:topic",
         "event_bus": "retouch-test",
         "api_key_secret": "secret",
@@ -745,6 +964,7 @@ def settings(**changes: Any) -> Settings:
         "input_delivery": Delivery.PRESIGNED,
         "window_margin": 1,
         "sync_window": 4,
+        "account_shared": False,
         "prices": Prices(
             {"beijing": {name: Price(Decimal("0.14"), "CNY") for name in (WANX, QWEN, WAN)}}
         ),
@@ -764,12 +984,14 @@ class World:
         self.effects = Effects()
         self.clock = FakeClock()
         self.store = FakeStore(self.effects)
-        self.inbox = FakeInbox()
+        self.inbox = FakeInbox(self.clock)
         self.outbox = FakeOutbox(self.effects)
         self.provider = FakeProvider(self.clock, self.effects)
         self.kicks = FakeKicks(self.effects)
+        self.uploads = FakeUploads(self.effects)
         self.executions = FakeExecutions(self.clock, self.effects)
         self.notices = FakeNotices(self.effects)
+        self.next_round = START
 
     def lane_of(self, model: str) -> str:
         """The lane of a model in this stack."""
@@ -823,6 +1045,35 @@ class World:
         assert job.status is Status.ADMITTED
         return job
 
+    def finalize(self, job_id: str, fence: int, *, seconds: float = 300.0) -> dict[str, Any]:
+        """One invocation of finalize, with so long to live."""
+        return finalize(self, job_id, fence, self.clock.now() + seconds)
+
+    def reconcile(self, *, seconds: float = 35.0) -> Counter[str]:
+        """One round of reconcile, and of submit for what it announced."""
+        done = reconcile(self, self.clock.now() + seconds)
+        while self.uploads.announced:
+            submit(self, self.uploads.announced.pop(0))
+        return done
+
+    def operate(self, command: str, job_id: str, task_id: str | None = None) -> dict[str, Any]:
+        """A person's command."""
+        return operate(self, command, job_id, task_id)
+
+    def run(self, seconds: float) -> None:
+        """Let everything work for so long: kicks, executions, and reconcile every minute."""
+        end = self.clock.now() + seconds
+        while self.clock.now() < end:
+            kicked, self.kicks.sent = dict.fromkeys(self.kicks.sent), []
+            for lane in kicked:
+                self.dispatch_lane(lane, seconds=75.0)
+            for execution in self.executions.running():
+                self.turn(execution)
+            if self.clock.now() >= self.next_round:
+                self.next_round = self.clock.now() + 60.0
+                self.reconcile()
+            self.clock.advance(1.0)
+
     def generate(self, job_id: str, fence: int, *, seconds: float = 600.0) -> dict[str, Any]:
         """One invocation of generate, with so long to live."""
         return generate(self, job_id, fence, self.clock.now() + seconds)
@@ -834,8 +1085,7 @@ class World:
         job_id, fence = execution.payload["job_id"], execution.payload["fence"]
         try:
             if execution.finalizing:
-                finalize(self, job_id, fence)
-                execution.running = False
+                execution.running = self.finalize(job_id, fence)["next"] == "finalize"
                 return
             answer: dict[str, Any] = (
                 self.generate(job_id, fence)

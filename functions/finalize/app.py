@@ -18,7 +18,9 @@ runtime = Runtime()
 @metrics.log_metrics
 @logger.inject_lambda_context
 def handler(event: Turn, context: LambdaContext) -> dict[str, Json]:
-    answer = finalize(runtime, event.job_id, event.fence)
+    deadline = runtime.clock.now() + context.get_remaining_time_in_millis() / 1000
+    answer = finalize(runtime, event.job_id, event.fence, deadline)
     logger.info("finalize", extra=answer)
-    metrics.add_metric(name=f"Job-{answer['status']}", unit=MetricUnit.Count, value=1)
+    if answer["next"] == "stop":
+        metrics.add_metric(name=f"Job-{answer['status']}", unit=MetricUnit.Count, value=1)
     return answer

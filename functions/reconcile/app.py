@@ -10,6 +10,8 @@ from retouch.events import ExecutionEnded
 from retouch.registry import Json
 from retouch.steps.reconcile import execution_ended, reconcile
 
+_SPARE_SECONDS = 25.0  # one remedy at its slowest, and telling of it
+
 runtime = Runtime()
 
 
@@ -22,7 +24,8 @@ def handler(event: dict[str, Json], context: LambdaContext) -> dict[str, Json]:
         metrics.add_metric(name="ExecutionsEndedEarly", unit=MetricUnit.Count, value=1)
         logger.info("execution ended early", extra={"job_id": turn.job_id, "remedy": remedy})
         return {"job_id": turn.job_id, "remedy": remedy}
-    done = reconcile(runtime)
+    deadline = runtime.clock.now() + context.get_remaining_time_in_millis() / 1000 - _SPARE_SECONDS
+    done = reconcile(runtime, deadline)
     metrics.add_metric(name="Rounds", unit=MetricUnit.Count, value=1)
     for name, count in done.items():
         metrics.add_metric(name=f"Reconcile-{name}", unit=MetricUnit.Count, value=count)

@@ -5,7 +5,7 @@
     │   └── ProviderRefused   … found by the provider (content, parameters, images)
     ├── OperatorError         whoever runs the stack must mend it
     │   ├── SettingsError     … a setting is missing or impossible
-    │   ├── ResultHostUnknown … results come from a host that is not on the list
+    │   ├── ResultHostUnknown … results come from a host that is not on the list, or is not public
     │   └── AccountRefused    … the provider refuses the account (key, bill, activation)
     ├── TryLater              time will mend it; nothing was made, so it may be repeated
     │   ├── Conflict          … somebody else wrote first: read again, decide again
@@ -36,7 +36,9 @@ class SettingsError(OperatorError):
 
 
 class ResultHostUnknown(OperatorError):
-    """A result lies on a host that is not on the list; it is kept there for 24 h (contract 6.3)."""
+    """A result lies on a host that is not on the list, or leads into a private network; it is kept
+    there for 24 h (contract 6.3).
+    """
 
     code = "ResultHostNotAllowed"
 

@@ -68,6 +68,14 @@ class Turn(BaseModel):
     fence: int = Field(ge=1)
 
 
+class Command(BaseModel):
+    """What a person asks for, from the command line."""
+
+    command: Literal["cancel", "retry", "adopt", "again", "fail"]
+    job_id: str = Field(pattern=r"^[a-z0-9]{16}$")
+    task_id: str | None = Field(default=None, min_length=1, max_length=200)
+
+
 class _ExecutionDetail(BaseModel):
     input: Json[Turn]
 

@@ -6,12 +6,16 @@ version it was decided on, so that a decision made on stale state is refused by 
 again. Nothing here does input or output, and times are arguments.
 
     WAITING ─▶ QUEUED ─▶ ADMITTED ─▶ CREATING ─▶ RUNNING ─▶ FINALIZING ─▶ SUCCEEDED
-       │          ▲          │          │  │                     │  ├───▶ PARTIAL
-       ▼          └──────────┴──────────┘  ▼                     │  └───▶ FAILED
-    REJECTED      (refused for now)    UNRESOLVED                └─ a synchronous call skips RUNNING
+       │         ▲ ▲         │        │    │        ▲            │  ├───▶ PARTIAL
+       ▼         │ └─────────┴────────┘    ▼        │            │  └───▶ FAILED
+    REJECTED     │  (refused for now)  RESOLVING ───┘ (found)    └─ a synchronous call skips RUNNING
+                 └───────────────────────┘ │
+                        (never made)       ▼
+                                       UNRESOLVED ─▶ QUEUED, RUNNING or FAILED, as a person says
 
-A slot is held from ADMITTED until the provider's task has ended. In flight are as many tasks as
-there are slots; nothing counts them separately.
+CANCELED follows, on request, from every state before RUNNING, and from RUNNING where the provider
+still takes the cancel. A slot is held from ADMITTED until the provider's task has ended. In flight
+are as many tasks as there are slots; nothing counts them separately.
 """
 
 from __future__ import annotations
@@ -38,6 +42,31 @@ NARROW_SECONDS: Final = 1800.0
 """How long a lane keeps to the bare quota after a refusal beyond it."""
 PAUSE_SECONDS: Final = 60.0
 """How long a lane waits before it probes an account that the provider refused."""
+MOST_STRETCH: Final = 16.0
+"""How much slower than its quota a throttled lane becomes at the most."""
+_RECOVERY: Final = 0.8
+"""What each create that is taken leaves of that."""
+CREATE_SECONDS: Final = 30.0
+"""A create call has reached the provider by then, or never will (the client gives it up after 27 s)."""
+SKEW_SECONDS: Final = 6.0
+"""How far the provider's clock and one of ours may be apart; 5 s with room for rounding."""
+QUIET_SECONDS: Final = 3 * SKEW_SECONDS
+"""So long does a lane send nothing after a create whose answer was lost, whatever clock is asked:
+the lost task can then be told from the next one by its time alone."""
+SETTLE_SECONDS: Final = 10.0
+"""A task is looked for after that, and adopted at the earliest: a second one would show by then."""
+EMPTY_SECONDS: Final = 120.0
+"""When the provider's list has shown nothing for so long, nothing was made."""
+LEAST_LOOKS: Final = 2
+"""… at its beginning and at its end."""
+MOST_AGAIN: Final = 3
+"""So often is a job sent again by itself after a lost answer; then a person is asked."""
+TASK_KEPT_SECONDS: Final = 24 * 3600.0
+"""After that the provider no longer knows a task, and its results are gone (contract 2.4)."""
+RISK_SECONDS: Final = 20 * 3600.0
+"""Results that have not been copied by then are alarmed."""
+OVERDUE_SECONDS: Final = 900.0
+"""What waits for the rest of its drop for longer than that is told of."""
 
 
 class Status(StrEnum):
@@ -47,6 +76,7 @@ class Status(StrEnum):
     QUEUED = "QUEUED"
     ADMITTED = "ADMITTED"
     CREATING = "CREATING"
+    RESOLVING = "RESOLVING"
     RUNNING = "RUNNING"
     FINALIZING = "FINALIZING"
     UNRESOLVED = "UNRESOLVED"
@@ -149,6 +179,8 @@ class Output(_Stored):
     size: int
     width: int | None = None
     height: int | None = None
+    number: int | None = None
+    """Which of the task's images it is, from 1."""
 
 
 class Cost(_Stored):
@@ -170,6 +202,8 @@ class Job(_Stored):
     job_id: str
     version: int = 0
     status: Status
+    message_version: int | None = None
+    """The version that its owner gets a message of, beside the event that every one makes."""
     created_at: float
     updated_at: float
     sidecar: str
@@ -200,6 +234,18 @@ class Job(_Stored):
     admitted_at: float | None = None
     intent_at: float | None = None
     """When the one create call was about to be made."""
+    lost_at: float | None = None
+    """When the answer to that call was given up."""
+    looks: int = 0
+    """How often the provider's list has shown no task that could be this job's since then."""
+    candidates: tuple[str, ...] = ()
+    """Tasks of which any one could be this job's."""
+    sent_again: int = 0
+    """How often the call was made again after an unknown outcome."""
+    adopted: bool = False
+    """Whether the task was found in the provider's list, not in the answer to the call."""
+    resolution: str | None = None
+    """What a person decided about an unknown outcome: adopt, again or fail."""
     task_id: str | None = None
     create_request_id: str | None = None
     running_at: float | None = None
@@ -216,6 +262,15 @@ class Job(_Stored):
     failure: Failure | None = None
     doubt: str | None = None
     """Set where money may have been spent without a result to show for it."""
+    cancel_asked_at: float | None = None
+    cancel_answer: str | None = None
+    """What came of it, where the job could not simply be closed."""
+    retry_of: str | None = None
+    retried_as: str | None = None
+    overdue_at: float | None = None
+    """When its owner was told that the rest of the drop has not come."""
+    at_risk_at: float | None = None
+    """When it was alarmed that its results are about to vanish."""
 
     result_request_id: str | None = None
     usage: dict[str, Json] = {}
@@ -249,12 +304,41 @@ class Lane(_Stored):
     """The earliest start time for the next admission."""
     last_sent_at: float = 0.0
     """When the latest create call was sent, or later: when its answer came."""
+    calling: str | None = None
+    """The job whose create call is under way, for as long as no outcome is recorded."""
+    quiet_until: float = 0.0
+    """Nothing is sent before, so that a task whose answer was lost stays alone in its time."""
     throttles: int = 0
     """Refusals for pace in a row."""
+    stretch: float = 1.0
+    """How much slower than its quota the lane is since it was throttled; falls back to 1."""
     narrow_until: float = 0.0
     """Until then the provider is taken at its word that it does not queue beyond its quota."""
     paused_until: float | None = None
     paused_by: Failure | None = None
+    """Why the account cannot be used; kept until a create has shown that it can."""
+    paused_since: float | None = None
+
+
+class Alert(_Stored):
+    """Something an operator should know of at once. The same `alert_id` is the same alert."""
+
+    alert_id: str
+    kind: str
+    """`lane-paused`, `lane-resumed` or `results-at-risk`."""
+    about: str
+    """The lane or the job."""
+    text: str
+    code: str | None = None
+    at: float
+
+
+class Copied(_Stored):
+    """A result that is in the outbox, noted until its job is closed, so that it is copied once."""
+
+    job_id: str
+    output: Output
+    expires_at: int
 
 
 class Answer(_Stored):
@@ -316,7 +400,22 @@ class DropAnswer:
     job_id: str
 
 
-Write = PutJob | PutLane | Enqueue | Dequeue | PutAnswer | DropAnswer
+@dataclass(frozen=True)
+class ClaimTask:
+    """Note that a task of the provider is this job's; it must not be another's."""
+
+    task_id: str
+    job_id: str
+
+
+@dataclass(frozen=True)
+class PutAlert:
+    """Keep an alert until it is sent."""
+
+    alert: Alert
+
+
+Write = PutJob | PutLane | Enqueue | Dequeue | PutAnswer | DropAnswer | ClaimTask | PutAlert
 Writes = tuple[Write, ...]
 
 
@@ -375,6 +474,12 @@ def wait_for(job: Job, now: float, missing: tuple[str, ...]) -> tuple[Job, Write
     return waiting, (PutJob(waiting),)
 
 
+def overdue(job: Job, now: float) -> tuple[Job, Writes]:
+    """Note that what a job waits for is late. It goes on waiting."""
+    late = _touch(job, now, overdue_at=now, message_version=job.version + 1)
+    return late, (PutJob(late),)
+
+
 def settle(job: Job, now: float, status: Status, **changes: object) -> tuple[Job, Writes]:
     """Close a job that holds no slot and is in no backlog."""
     closed = _touch(job, now, status=status, finished_at=now, blocked=False, **changes)
@@ -386,6 +491,7 @@ class Admit:
     """A free slot and a job for it."""
 
     job: Job
+    lane: Lane
     writes: Writes
     wait: float
     """Seconds until its create may be made."""
@@ -401,14 +507,15 @@ class Idle:
 def admit(lane: Lane, job: Job, mode: Mode, pace: Pace, now: float) -> Admit | Idle:
     """Whether the job at the head of the backlog gets a slot now.
 
-    The create's time is fixed here, spaced exactly by the lane's interval from the one before.
+    The create's time is fixed here, spaced exactly by the lane's interval from the one before. In a
+    lane whose account was refused it is a probe, and nothing else is admitted until its outcome.
     """
     if lane.paused_until is not None and now < lane.paused_until:
         return Idle("paused")
     window = pace.quota if now < lane.narrow_until else pace.window
     if len(lane.slots) >= window:
         return Idle("window full")
-    start_at = max(now, lane.next_create_at)
+    start_at = max(now, lane.next_create_at, lane.quiet_until)
     fence = lane.fence + 1
     lease = SYNC_LEASE_SECONDS if mode is Mode.SYNC else ADMITTED_LEASE_SECONDS
     admitted = _touch(
@@ -420,28 +527,42 @@ def admit(lane: Lane, job: Job, mode: Mode, pace: Pace, now: float) -> Admit | I
         admitted_at=now,
         start_at=start_at,
         intent_at=None,
+        lost_at=None,
+        looks=0,
     )
     held = _put_lane(
         lane,
         fence=fence,
         slots=_leased(lane, admitted, start_at + lease),
-        next_create_at=start_at + pace.interval,
-        paused_until=None,
+        next_create_at=start_at + pace.interval * lane.stretch,
+        paused_until=None if lane.paused_by is None else start_at + PAUSE_SECONDS,
     )
     assert job.queue_key is not None  # noqa: S101  a queued job has one
     writes = (PutJob(admitted), held, Dequeue(lane.lane, job.queue_key))
-    return Admit(admitted, writes, start_at - now)
+    return Admit(admitted, held.lane, writes, start_at - now)
 
 
 def unsent_for(lane: Lane, pace: Pace, now: float) -> float:
-    """Seconds until the lane's rate allows the next create call; 0 or less: now."""
-    return lane.last_sent_at + pace.interval - now
+    """Seconds until the lane allows the next create call; 0 or less: now.
+
+    Its rate does, and a call whose outcome is not known lies far enough back to be told from it.
+    """
+    at = max(lane.last_sent_at + pace.interval * lane.stretch, lane.quiet_until)
+    return at - now
 
 
-def intend(job: Job, lane: Lane, now: float) -> tuple[Job, Writes]:
-    """Record that the one create call is sent now. The lane remembers it for its pace."""
+def intend(job: Job, lane: Lane, mode: Mode, now: float) -> tuple[Job, Lane, Writes]:
+    """Record that the one create call is sent now. The lane remembers it for its pace.
+
+    Nothing else is sent in the lane until the outcome of an asynchronous create is recorded, or has
+    had the time to show in the provider's list.
+    """
     intending = _touch(job, now, status=Status.CREATING, intent_at=now)
-    return intending, (PutJob(intending), _put_lane(lane, last_sent_at=now))
+    quiet: dict[str, object] = {}
+    if mode is Mode.ASYNC:
+        quiet = {"calling": job.job_id, "quiet_until": now + CREATE_SECONDS + QUIET_SECONDS}
+    silent = _put_lane(lane, last_sent_at=now, **quiet)
+    return intending, silent.lane, (PutJob(intending), silent)
 
 
 def created(
@@ -458,16 +579,17 @@ def created(
         refusal=None,
         blocked=False,
     )
+    proved, alerts = _proved(lane, now)
     mended = _put_lane(
         lane,
         slots=_leased(lane, job, now + RUNNING_LEASE_SECONDS),
         # The call reached the provider at some moment before its answer; pace from the answer, so
         # that two calls are never closer there than the lane's interval.
         last_sent_at=now,
-        throttles=0,
-        paused_by=None,
+        **proved,
+        **_answered(lane, job),
     )
-    return running, (PutJob(running), mended)
+    return running, (PutJob(running), mended, ClaimTask(task_id, job.job_id), *alerts)
 
 
 def requeue(
@@ -487,37 +609,106 @@ def requeue(
     `throttled_from`, the lane's pace, slows it down, and takes its margin away if it was in use;
     `paused_by` stops it for a while because the account is at fault; `not_fetched` says that the
     provider could not download an image, `stumbled` that the call could not be prepared or sent.
+
+    A job that was to be cancelled is closed instead.
     """
-    queued = _touch(
-        job,
-        now,
-        status=Status.QUEUED,
-        start_at=None,
-        intent_at=None,
-        refusal=refusal or paused_by or job.refusal,
-        blocked=blocked or paused_by is not None,
-        not_fetched=job.not_fetched + not_fetched,
-        stumbles=job.stumbles + stumbled,
-        task_id=None,
-        running_at=None,
-    )
-    update: dict[str, object] = {}
+    changes: dict[str, object] = {
+        "start_at": None,
+        "intent_at": None,
+        "lost_at": None,
+        "looks": 0,
+        "refusal": refusal or paused_by or job.refusal,
+        "blocked": blocked or paused_by is not None,
+        "not_fetched": job.not_fetched + not_fetched,
+        "stumbles": job.stumbles + stumbled,
+        "task_id": None,
+        "running_at": None,
+        "adopted": False,
+    }
+    update: dict[str, object] = {**_answered(lane, job)}
+    alerts: Writes = ()
     if job.intent_at is not None:
         update["last_sent_at"] = max(lane.last_sent_at, now)
     if throttled_from is not None:
         backoff = min(THROTTLE_BASE_SECONDS * 2 ** min(lane.throttles, 10), THROTTLE_MOST_SECONDS)
-        update |= {"throttles": lane.throttles + 1, "next_create_at": now + backoff}
+        update |= {
+            "throttles": lane.throttles + 1,
+            "stretch": min(lane.stretch * 2, MOST_STRETCH),
+            "next_create_at": now + backoff,
+        }
         if len(lane.slots) > throttled_from.quota:
             update["narrow_until"] = now + NARROW_SECONDS
     if stumbled:
         # Only the job is slow, but it stays at its place; so the lane waits a moment with it.
         update["next_create_at"] = max(lane.next_create_at, now + 2.0**job.stumbles)
     if paused_by is not None:
-        update |= {"paused_until": now + PAUSE_SECONDS, "paused_by": paused_by}
+        pause, alerts = _paused(lane, paused_by, now)
+        update |= pause
     freed = _put_lane(lane, slots=_without(lane, job), **update)
+    if job.cancel_asked_at is not None:
+        closed = _touch(job, now, **{**changes, **_withdrawn(now)})
+        return closed, (PutJob(closed), freed, *alerts)
+    queued = _touch(job, now, status=Status.QUEUED, **changes)
     assert job.lane is not None  # noqa: S101  an admitted job has both
     assert job.queue_key is not None  # noqa: S101
-    return queued, (PutJob(queued), freed, Enqueue(job.lane, job.queue_key, job.job_id))
+    return queued, (PutJob(queued), freed, Enqueue(job.lane, job.queue_key, job.job_id), *alerts)
+
+
+def pause(lane: Lane, why: Failure, now: float) -> Writes:
+    """Stop a lane whose account is at fault; everything in it is kept. Told of once."""
+    update, alerts = _paused(lane, why, now)
+    return (_put_lane(lane, **update), *alerts)
+
+
+def unpause(lane: Lane) -> Writes:
+    """Let a paused lane probe at once."""
+    return () if lane.paused_until is None else (_put_lane(lane, paused_until=None),)
+
+
+def _paused(lane: Lane, why: Failure, now: float) -> tuple[dict[str, object], Writes]:
+    update: dict[str, object] = {"paused_until": now + PAUSE_SECONDS, "paused_by": why}
+    if lane.paused_since is not None:
+        return update, ()
+    update["paused_since"] = now
+    alert = Alert(
+        alert_id=f"lane-paused:{lane.lane}:{int(now * 1000)}",
+        kind="lane-paused",
+        about=lane.lane,
+        code=why.code,
+        text=(
+            f"nothing is sent in the lane {lane.lane}: {why.code}: {why.message}. Its jobs wait, and "
+            f"the provider is asked again every {PAUSE_SECONDS:.0f} s; no job has to be dropped again"
+        ),
+        at=now,
+    )
+    return update, (PutAlert(alert),)
+
+
+def _proved(lane: Lane, now: float) -> tuple[dict[str, object], Writes]:
+    """What a billed call that was taken shows of a lane: the pace is right and the account good."""
+    update: dict[str, object] = {
+        "throttles": 0,
+        "stretch": max(1.0, lane.stretch * _RECOVERY),
+        "paused_by": None,
+        "paused_until": None,
+        "paused_since": None,
+    }
+    if lane.paused_since is None:
+        return update, ()
+    minutes = (now - lane.paused_since) / 60
+    alert = Alert(
+        alert_id=f"lane-resumed:{lane.lane}:{int(lane.paused_since * 1000)}",
+        kind="lane-resumed",
+        about=lane.lane,
+        text=f"the lane {lane.lane} works again after {minutes:.0f} minutes; nothing was lost",
+        at=now,
+    )
+    return update, (PutAlert(alert),)
+
+
+def _answered(lane: Lane, job: Job) -> dict[str, object]:
+    """The lane's create call has an outcome, if it was this job's."""
+    return {"calling": None, "quiet_until": 0.0} if lane.calling == job.job_id else {}
 
 
 def ended(
@@ -536,13 +727,16 @@ def ended(
         status=Status.FINALIZING,
         provider_status=provider_status,
         failure=failure,
+        doubt=_sent_again(job),
+        candidates=(),
         refusal=None,
         blocked=False,
         ended_at=now,
     )
     # An answer shows that the pace is right; an asynchronous create has shown it before.
-    mended = {} if answer is None else {"throttles": 0, "paused_by": None}
-    writes: Writes = (PutJob(finalizing), _put_lane(lane, slots=_without(lane, job), **mended))
+    proved, alerts = _proved(lane, now) if answer is not None else ({}, ())
+    freed = _put_lane(lane, slots=_without(lane, job), **proved)
+    writes: Writes = (PutJob(finalizing), freed, *alerts)
     return finalizing, (*writes, PutAnswer(answer)) if answer is not None else writes
 
 
@@ -550,12 +744,6 @@ def put_off(job: Job, now: float, why: Failure) -> tuple[Job, Writes]:
     """Note that a job cannot go on until somebody mends something."""
     waiting = _touch(job, now, refusal=why, blocked=True)
     return waiting, (PutJob(waiting),)
-
-
-def unresolved(job: Job, lane: Lane, now: float, doubt: str) -> tuple[Job, Writes]:
-    """A billed call whose outcome is unknown: hold the job for a person, free the slot."""
-    held = _touch(job, now, status=Status.UNRESOLVED, doubt=doubt, ended_at=now)
-    return held, (PutJob(held), _put_lane(lane, slots=_without(lane, job)))
 
 
 def renew(job: Job, lane: Lane, now: float) -> Writes:
@@ -579,7 +767,8 @@ def extended(job: Job, lane: Lane, now: float) -> Writes:
 def refused(job: Job, lane: Lane, now: float, failure: Failure) -> tuple[Job, Writes]:
     """Close an admitted job for which the provider made no task: free the slot."""
     closed = _touch(job, now, status=Status.FAILED, failure=failure, ended_at=now, finished_at=now)
-    return closed, (PutJob(closed), _put_lane(lane, slots=_without(lane, job)))
+    freed = _put_lane(lane, slots=_without(lane, job), **_answered(lane, job))
+    return closed, (PutJob(closed), freed)
 
 
 def restarted(job: Job, now: float) -> tuple[Job, Writes]:
@@ -604,11 +793,322 @@ def orphaned(lane: Lane, job_id: str, job: Job | None) -> Writes:
 
 def holds_slot(job: Job) -> bool:
     """Whether a job in this state has a place in its lane's window."""
-    return job.status in (Status.ADMITTED, Status.CREATING, Status.RUNNING)
+    return job.status in (Status.ADMITTED, Status.CREATING, Status.RESOLVING, Status.RUNNING)
+
+
+# --- unknown outcomes ---------------------------------------------------------------------------------
+
+
+def lost(job: Job, lane: Lane, now: float, why: str) -> tuple[Job, Writes]:
+    """The answer to an asynchronous create was lost: its task, if there is one, is looked for.
+
+    The job keeps its slot, since its task may be running.
+    """
+    resolving = _touch(job, now, status=Status.RESOLVING, lost_at=now, looks=0, doubt=why)
+    update: dict[str, object] = {"slots": _leased(lane, job, now + RUNNING_LEASE_SECONDS)}
+    if lane.calling == job.job_id:
+        # Until its outcome is known, or this time is over.
+        _, end = lost_window(resolving)
+        update["quiet_until"] = end - SKEW_SECONDS + QUIET_SECONDS
+    return resolving, (PutJob(resolving), _put_lane(lane, **update))
+
+
+def lost_window(job: Job) -> tuple[float, float]:
+    """When, by the provider's clock, a task whose answer was lost can have been made."""
+    sent = job.intent_at or 0.0
+    latest = sent + CREATE_SECONDS
+    given_up = latest if job.lost_at is None else min(job.lost_at, latest)
+    return sent - SKEW_SECONDS, given_up + SKEW_SECONDS
+
+
+@dataclass(frozen=True)
+class Found:
+    """The one task that can be this job's."""
+
+    task: Candidate
+
+
+@dataclass(frozen=True)
+class NeverMade:
+    """The list has stayed empty for long enough."""
+
+
+@dataclass(frozen=True)
+class Several:
+    """More than one task could be this job's, or another job could have the same one."""
+
+    tasks: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class LookAgain:
+    """Too early to tell; seconds until the next look."""
+
+    wait: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A task of the provider's list that is nobody's yet."""
+
+    task_id: str
+    request_id: str | None
+    created_at: float | None
+
+
+def judge(
+    job: Job, unclaimed: tuple[Candidate, ...], rivals: tuple[Job, ...], now: float
+) -> Found | NeverMade | Several | LookAgain:
+    """What a look at the provider's list says of a job whose create call's answer was lost.
+
+    `unclaimed` are the tasks of its model that are no job's; `rivals` the other jobs of its lane whose
+    call has no known outcome. A task without a time could be anybody's.
+    """
+    assert job.lost_at is not None  # noqa: S101  only such a job is looked for
+    since = now - job.lost_at
+    if since < SETTLE_SECONDS:
+        return LookAgain(SETTLE_SECONDS - since)
+    own = tuple(task for task in unclaimed if _within(job, task))
+    contested = any(_within(rival, task) for rival in rivals for task in own)
+    if len(own) > 1 or contested:
+        return Several(own)
+    if own:
+        return Found(own[0])
+    if since >= EMPTY_SECONDS and job.looks + 1 >= LEAST_LOOKS:
+        return NeverMade()
+    return LookAgain(SETTLE_SECONDS if since < 3 * SETTLE_SECONDS else 3 * SETTLE_SECONDS)
+
+
+def _within(job: Job, task: Candidate) -> bool:
+    begin, end = lost_window(job)
+    return task.created_at is None or begin <= task.created_at <= end
+
+
+def looked(job: Job, now: float) -> tuple[Job, Writes]:
+    """Note a look that showed nothing."""
+    after = _touch(job, now, looks=job.looks + 1)
+    return after, (PutJob(after),)
+
+
+def adopted(
+    job: Job, lane: Lane, task: Candidate, now: float, *, by: str | None = None
+) -> tuple[Job, Writes]:
+    """The task is this job's. `by` says that a person decided so."""
+    running = _touch(
+        job,
+        now,
+        status=Status.RUNNING,
+        task_id=task.task_id,
+        create_request_id=task.request_id,
+        running_at=task.created_at or job.intent_at or now,
+        adopted=True,
+        doubt=_sent_again(job),
+        resolution=by or job.resolution,
+        candidates=(),
+        ended_at=None,
+        refusal=None,
+        blocked=False,
+    )
+    leased = _put_lane(
+        lane,
+        slots=_leased(lane, job, now + RUNNING_LEASE_SECONDS),
+        **_answered(lane, job),
+    )
+    return running, (PutJob(running), leased, ClaimTask(task.task_id, job.job_id))
+
+
+def _sent_again(job: Job) -> str | None:
+    """The doubt that stays where a call was made again, whatever comes of the latest."""
+    if not job.sent_again:
+        return None
+    times = "once" if job.sent_again == 1 else f"{job.sent_again} times"
+    return f"sent again {times} after a lost answer; more than one task may have been billed"
+
+
+def again(job: Job, lane: Lane, now: float, *, by: str | None = None) -> tuple[Job, Writes]:
+    """Send the call once more, at its old place, with a mark: the list stayed empty, or a person
+    (`by`) takes the risk. A job that was to be cancelled is closed instead.
+    """
+    called = iso(job.intent_at)
+    said = (
+        f"the answer to the call of {called} was lost; a person had it sent again, so two tasks may "
+        "have been billed"
+        if by is not None
+        else f"the answer to the call of {called} was lost; the provider's list showed no task for "
+        f"{EMPTY_SECONDS:.0f} s, so it was sent again"
+    )
+    freed = _put_lane(lane, slots=_without(lane, job), **_answered(lane, job))
+    if job.cancel_asked_at is not None and by is None:
+        note = "the answer to its call was lost, and the provider's list shows no task of it"
+        closed = _touch(job, now, **{**_withdrawn(now), "cancel_answer": note, "doubt": None})
+        return closed, (PutJob(closed), freed)
+    queued = _touch(
+        job,
+        now,
+        status=Status.QUEUED,
+        start_at=None,
+        intent_at=None,
+        lost_at=None,
+        looks=0,
+        candidates=(),
+        sent_again=job.sent_again + 1,
+        resolution=by or job.resolution,
+        doubt=said,
+        ended_at=None,
+        at_risk_at=None,
+        cancel_asked_at=None,
+    )
+    assert job.lane is not None  # noqa: S101  it was admitted once
+    assert job.queue_key is not None  # noqa: S101
+    return queued, (PutJob(queued), freed, Enqueue(job.lane, job.queue_key, job.job_id))
+
+
+def unresolved(
+    job: Job,
+    lane: Lane,
+    now: float,
+    doubt: str,
+    *,
+    candidates: tuple[str, ...] = (),
+    slot_until: float | None = None,
+) -> tuple[Job, Writes]:
+    """A billed call whose outcome stays unknown: hold the job for a person.
+
+    Until `slot_until` (Unix seconds) its slot is kept, because the provider may be at work on it.
+    """
+    held = _touch(
+        job, now, status=Status.UNRESOLVED, doubt=doubt, candidates=candidates, ended_at=now
+    )
+    kept = slot_until is not None and slot_until > now
+    slots = _leased(lane, job, slot_until or now) if kept else _without(lane, job)
+    return held, (PutJob(held), _put_lane(lane, slots=slots, **_answered(lane, job)))
+
+
+def given_up(job: Job, now: float) -> tuple[Job, Writes]:
+    """A person closes a job whose outcome is unknown. The doubt stays on it."""
+    said = "a person gave it up; whether it was billed is not known"
+    failure = Failure(code="GivenUp", message=said)
+    return settle(job, now, Status.FAILED, failure=failure, resolution="fail")
+
+
+# --- operators ----------------------------------------------------------------------------------------
+
+
+def withdraw(job: Job, lane: Lane | None, now: float) -> tuple[Job, Writes]:
+    """Close a job on request before its call was made: waiting, queued, or admitted (with `lane`)."""
+    closed = _touch(job, now, **_withdrawn(now))
+    writes: Writes = (PutJob(closed),)
+    if job.status is Status.QUEUED and job.lane is not None and job.queue_key is not None:
+        writes = (*writes, Dequeue(job.lane, job.queue_key))
+    if job.status is Status.ADMITTED and lane is not None:
+        writes = (*writes, _put_lane(lane, slots=_without(lane, job)))
+    return closed, writes
+
+
+def _withdrawn(now: float) -> dict[str, object]:
+    failure = Failure(code="Canceled", message="cancelled by a person; nothing was made")
+    return {
+        "status": Status.CANCELED,
+        "finished_at": now,
+        "failure": failure,
+        "cancel_asked_at": now,
+        "missing": (),
+        "blocked": False,
+    }
+
+
+def ask_cancel(job: Job, now: float) -> tuple[Job, Writes]:
+    """Note that a job under way is to be cancelled if that is still possible."""
+    asked = _touch(job, now, cancel_asked_at=now)
+    return asked, (PutJob(asked),)
+
+
+def cancel_answered(job: Job, now: float, answer: str) -> tuple[Job, Writes]:
+    """Note what came of asking the provider to cancel."""
+    noted = _touch(job, now, cancel_answer=answer)
+    return noted, (PutJob(noted),)
+
+
+def copy_of(job: Job, job_id: str, now: float) -> Job:
+    """The same order as a new job, on the same versions; nothing of what became of the first."""
+    return Job(
+        job_id=job_id,
+        status=Status.WAITING,
+        created_at=now,
+        updated_at=now,
+        sidecar=job.sidecar,
+        sidecar_version=job.sidecar_version,
+        folder=job.folder,
+        model=job.model,
+        function=job.function,
+        prompt=job.prompt,
+        negative_prompt=job.negative_prompt,
+        parameters=job.parameters,
+        images=tuple(_unsent(image) for image in job.images),
+        mask=None if job.mask is None else _unsent(job.mask),
+        fit=job.fit,
+        call=job.call,
+        labels=job.labels,
+        priority=job.priority,
+        warnings=job.warnings,
+        retry_of=job.job_id,
+    )
+
+
+def _unsent(source: Source) -> Source:
+    return source.model_copy(update={"way": None, "uploaded": None, "uploaded_at": None})
+
+
+def retried(job: Job, as_job: str, now: float) -> tuple[Job, Writes]:
+    """Note on a closed job which one repeats it."""
+    noted = _touch(job, now, retried_as=as_job)
+    return noted, (PutJob(noted),)
+
+
+# --- results at risk ----------------------------------------------------------------------------------
+
+
+def results_from(job: Job) -> float | None:
+    """From when the 24 hours count after which the provider drops what a job made (contract 2.4)."""
+    if job.task_id is not None:
+        return job.running_at
+    return job.ended_at if job.status is Status.FINALIZING else job.intent_at
+
+
+def at_risk(job: Job, now: float) -> tuple[Job, Writes] | None:
+    """Alarm, once, that what a job may have made vanishes in a few hours; None if there is no need."""
+    since = results_from(job)
+    if job.at_risk_at is not None or since is None or now - since < RISK_SECONDS:
+        return None
+    noted = _touch(job, now, at_risk_at=now)
+    end = iso(since + TASK_KEPT_SECONDS)
+    what = {
+        Status.UNRESOLVED: "it waits for a person: retouch resolve",
+        Status.FINALIZING: f"its results are not copied yet: {_why(job)}",
+    }.get(job.status, f"its task has not ended or cannot be asked after: {_why(job)}")
+    alert = Alert(
+        alert_id=f"results-at-risk:{job.job_id}",
+        kind="results-at-risk",
+        about=job.job_id,
+        code=None if job.refusal is None else job.refusal.code,
+        text=f"what {job.sidecar} made at the provider vanishes at {end}; {what}",
+        at=now,
+    )
+    return noted, (PutJob(noted), PutAlert(alert))
+
+
+def _why(job: Job) -> str:
+    return (
+        "no reason known" if job.refusal is None else f"{job.refusal.code}: {job.refusal.message}"
+    )
 
 
 def _touch(job: Job, now: float, **changes: object) -> Job:
-    return job.model_copy(update={"version": job.version + 1, "updated_at": now, **changes})
+    version = job.version + 1
+    changed = job.model_copy(update={"version": version, "updated_at": now, **changes})
+    if changed.status.settled and changed.status is not job.status:
+        return changed.model_copy(update={"message_version": version})
+    return changed
 
 
 def _put_lane(lane: Lane, **changes: object) -> PutLane:

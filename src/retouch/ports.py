@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from retouch.jobs import Answer, Enqueue, Job, Lane, Status, Writes
-from retouch.provider.answers import TaskAnswer
+from retouch.jobs import Alert, Answer, Copied, Enqueue, Job, Lane, Output, Status, Writes
+from retouch.provider.answers import ListedTask, TaskAnswer
 from retouch.provider.requests import Request
 from retouch.registry import Json
 from retouch.settings import Settings
@@ -49,6 +49,60 @@ class Store(Protocol):
         """The kept answer of a synchronous call."""
         ...
 
+    def lanes(self) -> Sequence[str]:
+        """Every lane that ever had a job."""
+        ...
+
+    def note_lane(self, lane: str) -> None:
+        """Remember that there is a lane of that name."""
+        ...
+
+    def owner_of(self, task_id: str) -> str | None:
+        """The job that a task of the provider belongs to; None if it is nobody's here."""
+        ...
+
+    def copied(self, job_id: str) -> Sequence[Output]:
+        """The results of a job that are in the outbox already, while it is being finalized."""
+        ...
+
+    def note_copied(self, copied: Copied) -> None:
+        """Note one."""
+        ...
+
+    def reserve(self, name: str, now: float, interval: float, patience: float) -> float | None:
+        """A turn of its own for one call of that name: turns are `interval` seconds apart, whoever
+        asks. Gives its time, or None if it would be more than `patience` seconds away.
+        """
+        ...
+
+    def alerts(self, before: float) -> Sequence[Alert]:
+        """Alerts raised before that time and not known to be sent."""
+        ...
+
+    def drop_alert(self, alert_id: str) -> None:
+        """Note that an alert is sent."""
+        ...
+
+    def note_lone(self, key: str, now: float, job_id: str | None = None) -> None:
+        """Remember that an image came without a sidecar, or which record stands for it now."""
+        ...
+
+    def lone(self, before: float, limit: int) -> Sequence[str]:
+        """Images that came without a sidecar before that time and have no record yet."""
+        ...
+
+    def forget_lone(self, key: str) -> str | None:
+        """The image has its sidecar, or is gone; the id of the record that stood for it, if any."""
+        ...
+
+    def sweep(self) -> Sweep:
+        """How far the latest look through the whole inbox has come."""
+        ...
+
+    def note_sweep(self, sweep: Sweep) -> None:
+        """Remember it."""
+        ...
+
     def jobs_in(self, status: Status) -> Iterator[Job]:
         """Jobs in a state, oldest first; may lag behind commits by a moment."""
         ...
@@ -69,8 +123,8 @@ class Store(Protocol):
         """Changes, as job id and version, made before that time and not known to be published."""
         ...
 
-    def mark_published(self, job_id: str, version: int) -> None:
-        """Note that this change is published; also where the job has moved on meanwhile."""
+    def mark_published(self, job_id: str, *versions: int) -> None:
+        """Note that these changes, in order, are published; also where the job has moved on since."""
         ...
 
     def await_images(self, sidecar: str, keys: Iterable[str]) -> None:
@@ -103,6 +157,30 @@ class Stored:
     size: int
 
 
+@dataclass(frozen=True)
+class Listed:
+    """The current version of an object, as a listing of the inbox gives it."""
+
+    key: str
+    version_id: str
+    modified_at: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A look through the whole inbox for objects whose events never came.
+
+    Attributes:
+        since: Objects that changed before were looked at by an earlier one. Unix seconds.
+        started_at: When it began; 0 before the first.
+        after: The last key that was looked at; None where it is through.
+    """
+
+    since: float = 0.0
+    started_at: float = 0.0
+    after: str | None = None
+
+
 class Inbox(Protocol):
     """The bucket that people drop into."""
 
@@ -127,6 +205,14 @@ class Inbox(Protocol):
         ...
 
 
+class ListedInbox(Inbox, Protocol):
+    """The bucket, with a way to go through all of it."""
+
+    def listing(self, after: str | None) -> Sequence[Listed]:
+        """The objects behind that key, in order, up to a thousand; none: there are no more."""
+        ...
+
+
 class Outbox(Protocol):
     """The bucket that results appear in."""
 
@@ -134,8 +220,22 @@ class Outbox(Protocol):
         """Write an object; its version id."""
         ...
 
-    def put_stream(self, key: str, chunks: Iterator[bytes], content_type: str) -> str | None:
-        """Write an object from chunks in bounded memory; whole or not at all; its version id."""
+    def current(self, key: str) -> str | None:
+        """The ETag of what lies there now, or None if nothing does, as where it was deleted."""
+        ...
+
+    def put_stream(
+        self, key: str, chunks: Iterator[bytes], content_type: str, *, over: str | None
+    ) -> str | None:
+        """Write an object from chunks in bounded memory, if `over` still lies there; its version id.
+
+        `over` is what `current` gave. Whole or not at all: where anything fails, be it `chunks`,
+        what lay there lies there still and nothing beside it.
+
+        Raises:
+            Conflict: something else lies there. It can be this very write, if the answer to it was
+                lost on the way and it was sent again: read again, decide again.
+        """
         ...
 
     def read(self, key: str, version_id: str | None) -> bytes | None:
@@ -180,6 +280,24 @@ class Provider(Protocol):
         """
         ...
 
+    def tasks(self, *, start: float, end: float, model: str) -> Iterable[ListedTask]:
+        """The account's tasks of a model made between two times, in Unix seconds (contract 2.5).
+
+        Raises:
+            TryLater: the list could not be had whole.
+            AccountRefused: likewise, and an operator must act.
+            ProviderRefused: the provider refuses the question.
+        """
+        ...
+
+    def cancel(self, task_id: str) -> bool:
+        """Cancel a task that is still PENDING; whether the provider took it (contract 2.6).
+
+        Raises:
+            As `tasks`.
+        """
+        ...
+
     def upload(self, model: str, name: str, data: bytes, mime: str) -> str:
         """Put an image into the provider's temporary storage for one model; its `oss://` URL.
 
@@ -196,6 +314,7 @@ class Provider(Protocol):
 
         Raises:
             ProviderRefused: the URL is not one that results may come from, or it has expired.
+            ResultHostUnknown: its host is not on the list, or leads into a private network.
             TryLater: the download failed; it may be repeated.
         """
         ...
@@ -206,6 +325,14 @@ class Kicks(Protocol):
 
     def kick(self, lane: str) -> None:
         """Send one."""
+        ...
+
+
+class Uploads(Protocol):
+    """The queue that tells `submit` of objects."""
+
+    def announce(self, key: str) -> None:
+        """Tell of an object once more, because nothing shows that its own event came."""
         ...
 
 
@@ -224,8 +351,8 @@ class Executions(Protocol):
 class Notices(Protocol):
     """What the rest of the world hears."""
 
-    def event(self, detail_type: str, detail: Mapping[str, Json]) -> None:
-        """Put an event on the stack's bus."""
+    def tell(self, detail_type: str, details: Sequence[Mapping[str, Json]]) -> None:
+        """Put events on the stack's bus, ten at the most, in order."""
         ...
 
     def notify(
@@ -254,7 +381,7 @@ class App(Protocol):
         ...
 
     @property
-    def inbox(self) -> Inbox:
+    def inbox(self) -> ListedInbox:
         """The inbox bucket."""
         ...
 
@@ -274,6 +401,11 @@ class App(Protocol):
     @property
     def kicks(self) -> Kicks:
         """The kick queue."""
+        ...
+
+    @property
+    def uploads(self) -> Uploads:
+        """The queue of uploads."""
         ...
 
     @property

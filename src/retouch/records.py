@@ -12,13 +12,26 @@ from typing import Final
 
 from retouch import keys
 from retouch.catalogue import Catalogue
-from retouch.jobs import Cost, Finding, Job, Output, Source, Status, iso, region_of
+from retouch.jobs import (
+    Alert,
+    Cost,
+    Finding,
+    Job,
+    Output,
+    PutAlert,
+    Source,
+    Status,
+    Writes,
+    iso,
+    region_of,
+)
 from retouch.ports import App
 from retouch.registry import MODELS, Json
 from retouch.settings import Price
 
 EVENT_SOURCE: Final = "retouch"
 EVENT_TYPE: Final = "Retouch Job State Change"
+ALERT_TYPE: Final = "Retouch Alert"
 _FORMAT_VERSION: Final = 1
 
 
@@ -93,6 +106,7 @@ def record(job: Job, models: Catalogue = MODELS) -> dict[str, Json]:
             "created": iso(job.created_at),
             "admitted": iso(job.admitted_at),
             "sent": iso(job.intent_at),
+            "lost": iso(job.lost_at),
             "running": iso(job.running_at),
             "ended": iso(job.ended_at),
             "finished": iso(job.finished_at),
@@ -110,6 +124,17 @@ def record(job: Job, models: Catalogue = MODELS) -> dict[str, Json]:
         "refusal": None if job.refusal is None else job.refusal.model_dump(mode="json"),
         "failure": None if job.failure is None else job.failure.model_dump(mode="json"),
         "doubt": job.doubt,
+        "outcome": {
+            "candidates": list(job.candidates),
+            "adopted": job.adopted,
+            "sent_again": job.sent_again,
+            "resolution": job.resolution,
+        },
+        "cancel": None
+        if job.cancel_asked_at is None
+        else {"asked": iso(job.cancel_asked_at), "answer": job.cancel_answer},
+        "retry_of": job.retry_of,
+        "retried_as": job.retried_as,
         "usage": dict(job.usage),
         "cost": None if job.cost is None else job.cost.model_dump(mode="json"),
     }
@@ -153,20 +178,23 @@ def place_of(app: App, job: Job) -> str:
     return job.folder if latest in (None, job.job_id) else f"{job.folder}/{job.job_id}"
 
 
-def publish(app: App, job: Job) -> None:
-    """Tell the world of the change that made `job` what it is.
+def publish(app: App, *changes: Job) -> None:
+    """Tell the world of the changes, the oldest first, that made a job what it is.
 
-    Called by whoever committed that change, so that nobody hears of it twice; `reconcile` makes up
-    for one who died first.
+    Called by whoever committed them, so that nobody hears of them twice; `reconcile` makes up for one
+    who died first.
     """
-    _write_record(app, job.job_id)
-    detail = announcement(
-        job, stack=app.settings.stack, inbox=app.settings.inbox, outbox=app.settings.outbox
-    )
-    app.notices.event(EVENT_TYPE, detail)
-    if job.status.settled:
-        app.notices.notify(_subject(job), detail, _attributes(job))
-    app.store.mark_published(job.job_id, job.version)
+    _write_record(app, changes[-1].job_id)
+    settings = app.settings
+    details = [
+        announcement(job, stack=settings.stack, inbox=settings.inbox, outbox=settings.outbox)
+        for job in changes
+    ]
+    app.notices.tell(EVENT_TYPE, details)
+    for job, detail in zip(changes, details, strict=True):
+        if job.message_version == job.version:
+            app.notices.notify(_subject(job), detail, _attributes(job))
+    app.store.mark_published(changes[-1].job_id, *(job.version for job in changes))
 
 
 def retell(app: App, job_id: str, version: int) -> None:
@@ -183,25 +211,60 @@ def retell(app: App, job_id: str, version: int) -> None:
 
 def _write_record(app: App, job_id: str) -> None:
     """Write `job.json` from the latest state, again if the job has moved on meanwhile."""
-    written = 0
-    while (job := app.store.job(job_id)) is not None and job.version != written:
+    written: tuple[int, str] | None = None
+    while (job := app.store.job(job_id)) is not None:
+        place = place_of(app, job)
+        if written == (job.version, place):
+            return
         said = record(job, app.settings.models)
         body = json.dumps(said, ensure_ascii=False, indent=2).encode("utf-8")
-        app.outbox.put(keys.record_key(place_of(app, job)), body, "application/json; charset=utf-8")
-        written = job.version
+        app.outbox.put(keys.record_key(place), body, "application/json; charset=utf-8")
+        newer = app.store.latest_job_of(job.sidecar)
+        if written is not None and written[1] != place and newer not in (None, job_id):
+            # The place was given up between looking and writing: what we covered belongs there.
+            _write_record(app, newer or "")
+        written = (job.version, place)
+
+
+def tell_alerts(app: App, writes: Writes) -> None:
+    """Send the alerts that were committed among `writes`."""
+    for write in writes:
+        if isinstance(write, PutAlert):
+            tell_alert(app, write.alert)
+
+
+def tell_alert(app: App, alert: Alert) -> None:
+    """Send an alert; at the most twice, should we die before it is noted as sent."""
+    detail: dict[str, Json] = {
+        "format": _FORMAT_VERSION,
+        "stack": app.settings.stack,
+        "alert_id": alert.alert_id,
+        "alert": alert.kind,
+        "about": alert.about,
+        "code": alert.code,
+        "text": alert.text,
+        "at": iso(alert.at),
+    }
+    app.notices.tell(ALERT_TYPE, [detail])
+    subject = _printable(f"retouch alert: {alert.kind} {alert.about}")[:99]
+    app.notices.notify(subject, detail, {"kind": "alert", "alert": alert.kind})
+    app.store.drop_alert(alert.alert_id)
 
 
 def _subject(job: Job) -> str:
     """Less than 100 printable ASCII characters, as SNS demands."""
-    name = job.sidecar.encode("ascii", "replace").decode("ascii")
-    clean = "".join(char if char.isprintable() else "?" for char in name)
-    return f"retouch {job.status}: {clean}"[:99]
+    return f"retouch {job.status}: {_printable(job.sidecar)}"[:99]
+
+
+def _printable(text: str) -> str:
+    plain = text.encode("ascii", "replace").decode("ascii")
+    return "".join(char if char.isprintable() else "?" for char in plain)
 
 
 def _attributes(job: Job) -> dict[str, str]:
     """What a subscription can filter on."""
     folder = "".join(char if char.isprintable() else "?" for char in job.folder.rpartition("/")[0])
-    attributes = {"status": str(job.status), "folder": folder or "/"}
+    attributes = {"kind": "job", "status": str(job.status), "folder": folder or "/"}
     if job.model is not None:
         attributes["model"] = job.model
     if job.status is Status.UNRESOLVED or job.doubt is not None:

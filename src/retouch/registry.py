@@ -561,7 +561,9 @@ class Quota:
 
 @dataclass(frozen=True)
 class Polling:
-    """When to ask: first after `first` seconds, then every `interval` (contract 2.7)."""
+    """When to ask: first after `first` seconds, then at least `interval` apart and ever more slowly
+    (contract 2.7).
+    """
 
     first: int
     interval: int
@@ -721,7 +723,7 @@ _WANX_21 = Model(  # contract 3.2
     ),
     prompt_chars=800,
     quota=Quota(2, 1.0, 2),
-    polling=Polling(first=3, interval=3),
+    polling=Polling(first=2, interval=1),
     output="PNG. Its size is not documented, but for the factors of expand and super_resolution.",
     takes="5–15 s",
     functions=(

@@ -13,6 +13,7 @@ RECORDING_TRIES: Final = 40
 """For what must not be lost, because it was paid for: some eighteen seconds."""
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 def deciding(clock: Clock, decide: Callable[[], T], tries: int = _TRIES) -> T:
@@ -29,3 +30,23 @@ def deciding(clock: Clock, decide: Callable[[], T], tries: int = _TRIES) -> T:
                 raise
             clock.sleep(min(0.02 * 2**round_, 0.5))
     raise AssertionError("unreachable")
+
+
+def deciding_on(
+    clock: Clock,
+    known: S | None,
+    read: Callable[[], S],
+    decide: Callable[[S], T],
+    tries: int = _TRIES,
+) -> T:
+    """As `deciding`, on what is `known` at first, and from then on on what is `read`.
+
+    What was committed a moment ago need not be read again; if it has changed, the commit says so.
+    """
+
+    def attempt() -> T:
+        nonlocal known
+        state, known = known, None
+        return decide(state if state is not None else read())
+
+    return deciding(clock, attempt, tries)

@@ -17,7 +17,7 @@ from typing import Final
 
 from retouch.catalogue import Catalogue, catalogue
 from retouch.errors import SettingsError
-from retouch.registry import QUERIES_PER_SECOND, REGIONS, Mode
+from retouch.registry import REGIONS
 
 _PREFIX: Final = "RETOUCH_"
 _API_PATH: Final = "/api/v1"
@@ -109,6 +109,7 @@ class Settings:
     inbox: str
     outbox: str
     kicks_url: str
+    uploads_url: str
     topic_arn: str
     event_bus: str
     api_key_secret: str
@@ -119,25 +120,16 @@ class Settings:
     input_delivery: Delivery
     window_margin: int
     sync_window: int
+    account_shared: bool
+    """Whether others use the provider's account too, so that an unknown task may be theirs."""
     prices: Prices
     state_machine_arn: str | None
-    """Only `dispatch` and `reconcile` start executions."""
+    """Only functions that start executions have it."""
 
     @property
     def regions(self) -> tuple[str, ...]:
         """The provider's regions that the stack has a key for, the preferred one first."""
         return tuple(self.providers)
-
-    def query_interval(self, region: str) -> float:
-        """Seconds between two queries of one task, at the least, so that all tasks that can be in
-        flight in a region stay below the account's query limit (contract 2.7).
-        """
-        tasks = sum(
-            model.quota.running + self.window_margin
-            for model in self.models.values()
-            if model.quota.running is not None and Mode.ASYNC in model.calls_in(region)
-        )
-        return tasks / QUERIES_PER_SECOND
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -171,6 +163,7 @@ class Settings:
             inbox=need("INBOX"),
             outbox=need("OUTBOX"),
             kicks_url=need("KICKS_URL"),
+            uploads_url=need("UPLOADS_URL"),
             topic_arn=need("TOPIC_ARN"),
             event_bus=need("EVENT_BUS"),
             api_key_secret=need("API_KEY_SECRET"),
@@ -182,6 +175,7 @@ class Settings:
             input_delivery=Delivery(one_of("INPUT_DELIVERY", tuple(Delivery))),
             window_margin=number("WINDOW_MARGIN"),
             sync_window=number("SYNC_WINDOW"),
+            account_shared=one_of("ACCOUNT_USE", ("alone", "shared")) == "shared",
             prices=Prices.load(need("PRICES")),
             state_machine_arn=env.get(_PREFIX + "STATE_MACHINE_ARN"),
         )

@@ -12,9 +12,7 @@ from retouch.errors import ProviderRefused, ResultHostUnknown, TryLater
 from retouch.jobs import Failure, Job, Status
 from retouch.provider.answers import RewrittenPrompt, TaskAnswer
 from retouch.settings import Prices
-from retouch.steps.finalize import finalize
 from retouch.steps.poll import poll
-from retouch.steps.reconcile import reconcile
 from tests.fakes import (
     PHOTO,
     QWEN,
@@ -36,7 +34,7 @@ BROKEN = TryLater("the download failed: ReadTimeout")
 
 
 def finished(world: World, job: Job) -> Job:
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
     return world.store.the_job(job.job_id)
 
 
@@ -93,7 +91,12 @@ def test_exactly_one_notification_tells_of_the_end() -> None:
     finished(world, job)
 
     (note,) = world.notices.notifications
-    assert note.attributes == {"status": "SUCCEEDED", "folder": "shoes", "model": WANX}
+    assert note.attributes == {
+        "kind": "job",
+        "status": "SUCCEEDED",
+        "folder": "shoes",
+        "model": WANX,
+    }
     assert note.message["labels"] == {"sku": "A-113"}
     assert note.message["outbox"]["images"] == ["shoes/red/red-1.png"]
     assert "prompt" not in note.message
@@ -353,7 +356,7 @@ def test_a_download_that_broke_off_leaves_nothing_and_is_repeated(
     world.provider.files[url("task-0001", 1)] = chunks
 
     with pytest.raises(TryLater):
-        finalize(world, job.job_id, job.fence)
+        world.finalize(job.job_id, job.fence)
 
     assert world.outbox.results() == []
     assert world.store.the_job(job.job_id).status is Status.FINALIZING
@@ -367,7 +370,7 @@ def test_a_large_result_that_broke_off_after_its_head_leaves_nothing() -> None:
     world.provider.files[url("task-0001", 1)] = (PHOTO + b"\0" * 70_000, b"more", BROKEN)
 
     with pytest.raises(TryLater):
-        finalize(world, job.job_id, job.fence)
+        world.finalize(job.job_id, job.fence)
 
     assert world.outbox.results() == []
 
@@ -378,7 +381,7 @@ def test_a_question_that_failed_leaves_the_job_for_later() -> None:
     world.provider.next_queries.append(TryLater("HTTP 503", code="ServiceUnavailable"))
 
     with pytest.raises(TryLater):
-        finalize(world, job.job_id, job.fence)
+        world.finalize(job.job_id, job.fence)
 
     assert finished(world, job).status is Status.SUCCEEDED
 
@@ -389,7 +392,7 @@ def test_a_task_that_is_reported_running_again_is_left_for_later() -> None:
     world.provider.answers["task-0001"] = TaskAnswer(status="RUNNING")
 
     with pytest.raises(TryLater):
-        finalize(world, job.job_id, job.fence)
+        world.finalize(job.job_id, job.fence)
 
     assert world.store.the_job(job.job_id).status is Status.FINALIZING
 
@@ -400,7 +403,7 @@ def test_an_outbox_that_refuses_the_write_leaves_the_job_for_later() -> None:
     job = world.finalizing_job()
     world.outbox.refused.add("shoes/red/red-1.png")
     with pytest.raises(TryLater):
-        finalize(world, job.job_id, job.fence)
+        world.finalize(job.job_id, job.fence)
     world.outbox.refused.clear()
 
     assert finished(world, job).status is Status.SUCCEEDED
@@ -415,9 +418,9 @@ def test_a_repeated_finalize_changes_nothing_and_notifies_nobody() -> None:
     finished(world, job)
     before = (dict(world.store.jobs), len(world.notices.events), len(world.effects.log))
 
-    answer = finalize(world, job.job_id, job.fence)
+    answer = world.finalize(job.job_id, job.fence)
 
-    assert answer == {"job_id": job.job_id, "status": "SUCCEEDED"}
+    assert answer == {"job_id": job.job_id, "fence": 1, "status": "SUCCEEDED", "next": "stop"}
     assert (dict(world.store.jobs), len(world.notices.events), len(world.effects.log)) == before
     assert len(world.notices.notifications) == 1
     assert len(world.outbox.objects["shoes/red/red-1.png"]) == 1
@@ -426,7 +429,7 @@ def test_a_repeated_finalize_changes_nothing_and_notifies_nobody() -> None:
 def test_two_finalizes_at_once_close_the_job_once() -> None:
     world = World()
     job = world.finalizing_job()
-    world.store.before_commit.append(lambda: finalize(world, job.job_id, job.fence))
+    world.store.before_commit.append(lambda: world.finalize(job.job_id, job.fence))
 
     finished(world, job)
 
@@ -438,8 +441,8 @@ def test_an_execution_of_an_older_admission_finishes_nothing() -> None:
     world = World()
     job = world.finalizing_job()
 
-    assert finalize(world, job.job_id, job.fence + 1)["status"] is None
-    assert finalize(world, "a" * 16, 1)["status"] is None
+    assert world.finalize(job.job_id, job.fence + 1)["status"] is None
+    assert world.finalize("a" * 16, 1)["status"] is None
 
     assert world.store.the_job(job.job_id) == job
     assert world.outbox.results() == []
@@ -454,12 +457,12 @@ def test_whichever_effect_it_dies_at_the_repetition_ends_the_job_once_with_its_r
                 job = prepare(world)
                 world.effects.crash_at(number, moment)
                 try:
-                    finalize(world, job.job_id, job.fence)
+                    world.finalize(job.job_id, job.fence)
                 except Crash:
                     world.effects.heal()
                 else:
                     break
-                finalize(world, job.job_id, job.fence)
+                world.finalize(job.job_id, job.fence)
                 where = (prepare.__name__, number, moment)
                 after = world.store.the_job(job.job_id)
                 assert world.store.terminal_statuses(job.job_id) == [Status.SUCCEEDED], where
@@ -494,7 +497,7 @@ def test_an_older_job_of_the_same_name_that_ends_later_overwrites_nothing_newer(
     world.provider.files[url("task-0002", 1)] = (newer,)
     for job in (new, old):
         poll(world, job.job_id, job.fence)
-        finalize(world, job.job_id, job.fence)
+        world.finalize(job.job_id, job.fence)
 
     assert world.outbox.data("red/red-1.png") == newer
     assert world.outbox.record("red")["job_id"] == new.job_id
@@ -505,7 +508,7 @@ def test_an_older_job_of_the_same_name_still_ends_and_tells_so() -> None:
     old, new = _two_jobs_of_one_name(world)
     for job in (new, old):
         poll(world, job.job_id, job.fence)
-        finalize(world, job.job_id, job.fence)
+        world.finalize(job.job_id, job.fence)
 
     told = {
         note.message["job_id"]: note.attributes["status"] for note in world.notices.notifications
@@ -536,7 +539,7 @@ def test_a_finalize_that_keeps_failing_is_tried_again_ever_more_slowly_and_not_f
     for minute in range(24 * 60):
         world.clock.advance(60)
         before = len(world.executions.started)
-        reconcile(world)
+        world.reconcile()
         if len(world.executions.started) > before:
             starts.append(minute)
         for execution in world.executions.running():
@@ -565,7 +568,7 @@ def test_a_result_keeps_its_number_where_one_before_it_cannot_be_fetched() -> No
     job = world.finalizing_job(parameters={"n": 2})
     world.provider.refused_urls[url("task-0001", 1)] = GONE
 
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
 
     done = world.store.the_job(job.job_id)
     assert done.status is Status.PARTIAL
@@ -585,7 +588,7 @@ def test_an_answer_that_broke_off_leaves_its_images_and_a_doubt() -> None:
     world.provider.next_bodies.append(json.dumps(body))
     world.generate(job.job_id, job.fence)
 
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
 
     record = world.outbox.record("shoes/red")
     assert record["status"] == "PARTIAL"
@@ -607,7 +610,7 @@ def test_text_without_images_is_enough_where_images_are_only_the_most_that_may_c
     world.provider.answers[job.task_id] = TaskAnswer(status="SUCCEEDED", texts=("Only words.",))
     poll(world, job_id, job.fence)
 
-    finalize(world, job_id, job.fence)
+    world.finalize(job_id, job.fence)
 
     record = world.outbox.record("guide")
     assert record["status"] == "SUCCEEDED"
@@ -631,7 +634,7 @@ def test_prompts_and_times_of_the_provider_are_on_record() -> None:
     )
     poll(world, job.job_id, job.fence)
 
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
 
     record = world.outbox.record("shoes/red")
     assert record["original_prompts"] == ["make the sky red"]
@@ -654,7 +657,7 @@ def test_prompts_beyond_what_a_record_holds_are_left_out_and_the_job_still_ends(
     )
     poll(world, job.job_id, job.fence)
 
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
 
     record = world.outbox.record("shoes/red")
     assert record["status"] == "SUCCEEDED"
@@ -673,7 +676,7 @@ def test_a_result_on_a_host_that_is_not_listed_waits_for_an_operator_and_says_so
 
     for _ in range(3):
         with pytest.raises(ResultHostUnknown):
-            finalize(world, job.job_id, job.fence)
+            world.finalize(job.job_id, job.fence)
         world.clock.advance(600)
 
     record = world.outbox.record("shoes/red")

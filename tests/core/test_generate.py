@@ -12,9 +12,7 @@ from retouch.jobs import GENERATE_SECONDS, Job, Status
 from retouch.provider.answers import task_answer
 from retouch.registry import MODELS
 from retouch.settings import Delivery
-from retouch.steps.finalize import finalize
 from retouch.steps.generate import ANSWER_KEPT_SECONDS
-from retouch.steps.reconcile import reconcile
 from tests.fakes import QWEN, RESULT_HOST, Crash, Lost, Moment, World
 
 
@@ -72,7 +70,7 @@ def test_the_answer_with_its_signed_urls_is_in_no_record_event_or_job() -> None:
     job = world.admitted_sync_job()
 
     world.generate(job.job_id, job.fence)
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
 
     said = repr(world.store.jobs) + repr(world.notices.events) + repr(world.outbox.objects)
     assert "Signature" not in said
@@ -217,7 +215,7 @@ def test_refused_content_ends_the_job_with_the_provider_s_words() -> None:
 
     assert world.generate(job.job_id, job.fence)["next"] == "finalize"
     assert slots(world) == set()
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
 
     failed = now(world, job)
     assert failed.status is Status.FAILED
@@ -238,7 +236,7 @@ def test_a_call_whose_answer_was_lost_is_held_and_never_repeated(made: bool) -> 
     assert world.generate(job.job_id, job.fence)["next"] == "stop"
     for _ in range(10):
         world.clock.advance(300)
-        reconcile(world)
+        world.reconcile()
         world.dispatch(QWEN)
 
     assert now(world, job).status is Status.UNRESOLVED
@@ -254,7 +252,7 @@ def test_an_input_that_is_gone_ends_the_job_without_a_call() -> None:
     world.inbox.purge("shoes/red.png")
 
     assert world.generate(job.job_id, job.fence)["next"] == "finalize"
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
 
     assert world.provider.calls == []
     failure = now(world, job).failure
@@ -311,9 +309,9 @@ def test_whichever_effect_it_dies_at_there_is_one_call_at_most_and_an_end() -> N
                 world.clock.advance(answer["wait_seconds"])
                 answer = world.generate(job.job_id, job.fence)
             if answer["next"] == "finalize":
-                finalize(world, job.job_id, job.fence)
+                world.finalize(job.job_id, job.fence)
             world.clock.advance(100)
-            reconcile(world)
+            world.reconcile()
             after = now(world, job)
             assert after.status.settled, where
             assert len(world.provider.calls) <= 1, where
@@ -331,8 +329,7 @@ def test_a_conflict_that_does_not_end_is_raised_and_the_job_is_held_by_the_repet
     def meddle() -> None:
         stored = world.store.lane(lane)
         bumped = stored.model_copy(update={"version": stored.version + 1})
-        world.store.lanes[lane] = bumped.model_dump_json()
-        world.store.lane_versions[lane] = bumped.version
+        world.store.lanes_stored[lane] = bumped
         if world.provider.calls:
             world.store.before_commit.append(meddle)
 

@@ -8,6 +8,7 @@ from retouch import jobs
 from retouch.errors import Conflict
 from retouch.jobs import (
     ADMITTED_LEASE_SECONDS,
+    GENERATE_SECONDS,
     RUNNING_LEASE_SECONDS,
     SYNC_LEASE_SECONDS,
     Job,
@@ -16,9 +17,8 @@ from retouch.jobs import (
     Status,
 )
 from retouch.settings import Endpoint
-from retouch.steps.finalize import finalize
 from retouch.steps.poll import poll
-from retouch.steps.reconcile import STALE_SECONDS, execution_ended, reconcile
+from retouch.steps.reconcile import STALE_SECONDS, execution_ended
 from tests.fakes import QWEN, WAN, WANX, Crash, Moment, World
 
 
@@ -54,42 +54,45 @@ def test_an_admission_that_was_never_used_goes_back_to_its_place() -> None:
     died_at(world, "commit", Moment.AFTER)
     assert now(world, job).status is Status.ADMITTED
     world.clock.advance(ADMITTED_LEASE_SECONDS - 1)
-    reconcile(world)
+    world.reconcile()
     assert now(world, job).status is Status.ADMITTED  # its lease holds
     world.clock.advance(2)
     world.kicks.sent.clear()
 
-    done = reconcile(world)
+    done = world.reconcile()
 
     assert done["requeued"] == 1
     assert now(world, job).status is Status.QUEUED
     assert slots(world) == {}
-    assert world.kicks.sent == [job.lane]
+    assert set(world.kicks.sent) == {job.lane}
     world.dispatch()
     assert (now(world, job).status, now(world, job).fence) == (Status.RUNNING, 2)
     assert len(world.provider.billed) == 1
 
 
-def test_a_create_that_nobody_saw_the_answer_of_is_held() -> None:
+def test_a_create_that_nobody_saw_the_answer_of_is_looked_for_and_adopted() -> None:
     # Fault 21.
     world = World()
     job = world.enter()
     died_at(world, "create", Moment.AFTER)
     assert now(world, job).status is Status.CREATING
     world.clock.advance(ADMITTED_LEASE_SECONDS + 1)
-    world.kicks.sent.clear()
 
-    done = reconcile(world)
+    done = world.reconcile()
 
-    assert done["held"] == 1
-    held = now(world, job)
-    assert held.status is Status.UNRESOLVED
-    assert held.doubt is not None
+    assert done["looked for"] == 1
+    lost = now(world, job)
+    assert lost.status is Status.RESOLVING
+    assert lost.doubt is not None
+    assert job.job_id in slots(world)
+    assert world.outbox.record("shoes/red")["doubt"] == lost.doubt
+    assert world.notices.notifications == []
+    world.run(60)
+    ended = now(world, job)
+    assert (ended.status, ended.task_id) == (Status.SUCCEEDED, "task-0001")
+    assert ended.adopted
+    assert ended.doubt is None
     assert slots(world) == {}
-    assert job.lane in world.kicks.sent
-    assert world.outbox.record("shoes/red")["doubt"] == held.doubt
-    (note,) = world.notices.notifications
-    assert note.attributes["status"] == "UNRESOLVED"
     assert len(world.provider.calls) == 1
 
 
@@ -98,7 +101,7 @@ def test_a_running_task_whose_execution_lives_keeps_its_slot() -> None:
     job = world.running_job()
     world.clock.advance(RUNNING_LEASE_SECONDS + 1)
 
-    done = reconcile(world)
+    done = world.reconcile()
 
     assert done["extended"] == 1
     assert slots(world)[job.job_id].lease_until == world.clock.now() + RUNNING_LEASE_SECONDS
@@ -113,7 +116,7 @@ def test_a_running_task_whose_execution_is_gone_gets_another() -> None:
     stop_all(world)
     world.clock.advance(RUNNING_LEASE_SECONDS + 1)
 
-    done = reconcile(world)
+    done = world.reconcile()
 
     assert done["restarted"] == 1
     assert [e.name for e in world.executions.running()] == [f"{job.job_id}-1-1"]
@@ -128,7 +131,7 @@ def test_a_synchronous_admission_whose_execution_never_started_goes_back() -> No
     died_at(world, "start", Moment.BEFORE, QWEN)
     world.clock.advance(SYNC_LEASE_SECONDS + 1)
 
-    assert reconcile(world)["requeued"] == 1
+    assert world.reconcile()["requeued"] == 1
 
     assert now(world, job).status is Status.QUEUED
     assert slots(world, QWEN) == {}
@@ -143,12 +146,12 @@ def test_a_synchronous_call_that_is_still_under_way_is_left_alone() -> None:
     world.effects.heal()
     world.clock.advance(SYNC_LEASE_SECONDS + 1)
 
-    assert reconcile(world)["extended"] == 1  # its execution lives, and will try again
+    assert world.reconcile()["extended"] == 1  # its execution lives, and will try again
     assert now(world, job).status is Status.CREATING
 
     stop_all(world)
     world.clock.advance(RUNNING_LEASE_SECONDS + 1)
-    assert reconcile(world)["held"] == 1
+    assert world.reconcile()["held"] == 1
     assert now(world, job).status is Status.UNRESOLVED
 
 
@@ -159,7 +162,7 @@ def test_a_slot_that_no_job_holds_is_freed() -> None:
     update = {"version": 1, "fence": 1, "slots": {"a" * 16: orphan}}
     world.store.commit((PutLane(lane.model_copy(update=update)),))
 
-    assert reconcile(world)["freed"] == 1
+    assert world.reconcile()["freed"] == 1
 
     assert slots(world) == {}
     assert world.kicks.sent == [world.lane_of(WANX)]
@@ -168,13 +171,13 @@ def test_a_slot_that_no_job_holds_is_freed() -> None:
 def test_a_slot_of_a_job_that_has_ended_is_freed() -> None:
     world = World()
     job = world.finalizing_job()
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
     lane = world.store.lane(world.lane_of(WANX))
     leaked = {job.job_id: Slot(fence=job.fence, lease_until=world.clock.now())}
     version = lane.version + 1
     world.store.commit((PutLane(lane.model_copy(update={"version": version, "slots": leaked})),))
 
-    assert reconcile(world)["freed"] == 1
+    assert world.reconcile()["freed"] == 1
 
     assert slots(world) == {}
     assert now(world, job).status is Status.SUCCEEDED
@@ -187,7 +190,7 @@ def test_a_late_worker_with_an_older_fence_cannot_free_a_newer_slot() -> None:
     died_at(world, "commit", Moment.AFTER)
     late = now(world, job)
     world.clock.advance(ADMITTED_LEASE_SECONDS + 1)
-    reconcile(world)
+    world.reconcile()
     world.dispatch()
     held = slots(world)[job.job_id]
     assert held.fence == 2
@@ -206,7 +209,7 @@ def test_a_late_worker_with_an_older_fence_cannot_free_a_newer_slot() -> None:
                 assert job.job_id in write.lane.slots  # not even in what it wanted to write
 
     assert poll(world, job.job_id, late.fence)["next"] == "stop"
-    assert finalize(world, job.job_id, late.fence)["status"] is None
+    assert world.finalize(job.job_id, late.fence)["status"] is None
     assert slots(world)[job.job_id] == held
     assert now(world, job).status is Status.RUNNING
 
@@ -219,10 +222,10 @@ def test_a_finalize_that_nobody_works_on_is_started_again() -> None:
     job = world.finalizing_job()
     stop_all(world)
     world.clock.advance(STALE_SECONDS)
-    assert reconcile(world)["restarted"] == 0
+    assert world.reconcile()["restarted"] == 0
     world.clock.advance(1)
 
-    assert reconcile(world)["restarted"] == 1
+    assert world.reconcile()["restarted"] == 1
 
     (execution,) = world.executions.running()
     assert execution.payload["wait_seconds"] == 0
@@ -234,7 +237,7 @@ def test_a_finalize_whose_execution_lives_is_left_alone() -> None:
     world.finalizing_job()
     world.clock.advance(10 * STALE_SECONDS)
 
-    assert reconcile(world)["restarted"] == 0
+    assert world.reconcile()["restarted"] == 0
     assert len(world.executions.started) == 1
 
 
@@ -247,16 +250,16 @@ def test_what_was_not_published_is_published() -> None:
     job = world.finalizing_job()
     world.effects.plan = lambda _, name: Moment.BEFORE if name == "notify" else None
     with pytest.raises(Crash):
-        finalize(world, job.job_id, job.fence)
+        world.finalize(job.job_id, job.fence)
     world.effects.heal()
     assert world.notices.notifications == []
     world.clock.advance(STALE_SECONDS + 1)
 
-    assert reconcile(world)["published"] == 1
+    assert world.reconcile()["published"] == 1
 
     assert len(world.notices.notifications) == 1
     assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
-    assert reconcile(world)["published"] == 0
+    assert world.reconcile()["published"] == 0
     assert len(world.notices.notifications) == 1
 
 
@@ -265,7 +268,7 @@ def test_what_changed_just_now_is_left_to_whoever_changed_it() -> None:
     world.enter()
     world.store.unpublished_since["x" * 16, 1] = world.clock.now() - 1
 
-    assert reconcile(world)["published"] == 0
+    assert world.reconcile()["published"] == 0
 
 
 def test_every_lane_with_a_backlog_is_kicked_and_no_other() -> None:
@@ -275,7 +278,7 @@ def test_every_lane_with_a_backlog_is_kicked_and_no_other() -> None:
     world.enter("b", QWEN)
     world.kicks.sent.clear()
 
-    assert reconcile(world)["kicked"] == 2
+    assert world.reconcile()["kicked"] == 2
 
     assert sorted(world.kicks.sent) == sorted([world.lane_of(WANX), world.lane_of(QWEN)])
 
@@ -285,7 +288,7 @@ def test_a_stack_in_another_region_looks_after_that_region_s_lanes() -> None:
     job = world.enter("b", WAN)
     world.kicks.sent.clear()
 
-    reconcile(world)
+    world.reconcile()
 
     assert world.kicks.sent == [job.lane] == ["singapore:wan2.7-image"]
 
@@ -293,12 +296,14 @@ def test_a_stack_in_another_region_looks_after_that_region_s_lanes() -> None:
 def test_a_quiet_stack_is_left_as_it_is() -> None:
     world = World()
     job = world.finalizing_job()
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
     stop_all(world)
     world.clock.advance(10_000)
+    while world.reconcile()["swept"]:
+        world.clock.advance(10)
     before = len(world.effects.log)
 
-    assert reconcile(world) == {}
+    assert world.reconcile() == {}
 
     assert len(world.effects.log) == before
 
@@ -312,7 +317,7 @@ def test_reconcile_never_calls_the_provider() -> None:
     calls = len(world.provider.calls)
     for _ in range(30):
         world.clock.advance(100)
-        reconcile(world)
+        world.reconcile()
 
     assert len(world.provider.calls) == calls
     assert world.provider.queries == []
@@ -345,7 +350,7 @@ def test_a_job_that_cannot_be_published_does_not_keep_the_others_from_being_heal
 def try_again(world: World) -> None:
     """As the schedule does: a round that failed says so, and is followed by the next."""
     with pytest.raises(ExceptionGroup):
-        reconcile(world)
+        world.reconcile()
 
 
 def test_a_job_that_moves_on_while_it_is_looked_at_does_not_break_the_round() -> None:
@@ -355,9 +360,9 @@ def test_a_job_that_moves_on_while_it_is_looked_at_does_not_break_the_round() ->
     stop_all(world)
     world.clock.advance(STALE_SECONDS + 1)
     world.kicks.sent.clear()
-    world.store.before_commit.append(lambda: finalize(world, job.job_id, job.fence))
+    world.store.before_commit.append(lambda: world.finalize(job.job_id, job.fence))
 
-    reconcile(world)
+    world.reconcile()
 
     assert now(world, job).status is Status.SUCCEEDED
     assert world.kicks.sent == [job.lane]
@@ -378,7 +383,7 @@ def test_a_task_that_is_recorded_while_its_lease_is_judged_is_not_held() -> None
 
     world.store.before_commit.append(record)
 
-    reconcile(world)
+    world.reconcile()
 
     assert now(world, job).status is Status.RUNNING
     assert now(world, job).task_id == "task-0001"
@@ -430,7 +435,11 @@ def test_a_synchronous_call_whose_execution_died_in_it_is_held() -> None:
     world.effects.heal()
     stop_all(world)
 
-    assert execution_ended(world, job.job_id, job.fence) == "held"
+    # Its worker may still be in the call, and come back with what was paid for.
+    assert execution_ended(world, job.job_id, job.fence) is None
+    assert now(world, job).status is Status.CREATING
+    world.clock.advance(GENERATE_SECONDS + 1)
+    assert world.reconcile()["held"] == 1
     assert now(world, job).status is Status.UNRESOLVED
 
 
@@ -456,7 +465,7 @@ def test_executions_that_keep_failing_are_left_to_the_sweep() -> None:
     assert remedies == ["restarted"] * 3 + [None] * 3
 
     world.clock.advance(RUNNING_LEASE_SECONDS + 1)
-    assert reconcile(world)["restarted"] == 1
+    assert world.reconcile()["restarted"] == 1
 
 
 def test_the_end_of_an_execution_that_is_no_longer_the_job_s_changes_nothing() -> None:
@@ -465,7 +474,7 @@ def test_the_end_of_an_execution_that_is_no_longer_the_job_s_changes_nothing() -
     done = world.running_job("done")
     world.clock.advance(20)
     poll(world, done.job_id, done.fence)
-    finalize(world, done.job_id, done.fence)
+    world.finalize(done.job_id, done.fence)
     before = dict(world.store.jobs)
     started = len(world.executions.started)
 

@@ -8,7 +8,6 @@ import pytest
 
 from retouch.jobs import Finding, Job, Status, settle, wait_for
 from retouch.records import publish, record
-from retouch.steps.reconcile import reconcile
 from tests.fakes import START, Crash, Moment, World
 
 
@@ -30,7 +29,8 @@ def stored_job(world: World, name: str = "a") -> Job:
 def move_on(world: World, job_id: str, status: Status = Status.REJECTED) -> None:
     job = world.store.the_job(job_id)
     if status.settled:
-        _, writes = settle(job, world.clock.now(), status)
+        now = world.clock.now()
+        _, writes = settle(job, now, status, ended_at=now)
     else:
         _, writes = wait_for(job, world.clock.now(), ("other.png",))
     world.store.commit(writes)
@@ -105,7 +105,7 @@ def test_an_overtaken_publisher_that_dies_does_not_leave_the_older_state_for_goo
     world.effects.heal()
 
     world.clock.advance(1000)
-    reconcile(world)
+    world.reconcile()
 
     assert world.outbox.record("a")["status"] == "REJECTED"
 
@@ -120,7 +120,7 @@ def test_every_end_is_told_of_once(status: Status) -> None:
 
     publish(world, world.store.the_job(job.job_id))
     world.clock.advance(1000)
-    reconcile(world)
+    world.reconcile()
 
     (note,) = world.notices.notifications
     assert note.attributes["status"] == str(status)

@@ -10,10 +10,8 @@ import pytest
 from retouch import jobs
 from retouch.jobs import Status
 from retouch.settings import Endpoint, Price, Prices
-from retouch.steps.finalize import finalize
 from retouch.steps.poll import poll
-from retouch.steps.reconcile import reconcile
-from tests.fakes import PHOTO, QWEN, WAN, WANX, World, settings, sidecar_json
+from tests.fakes import PHOTO, QWEN, WAN, WANX, World, sidecar_json
 
 BOTH = {
     "beijing": Endpoint("https://dashscope.aliyuncs.com/api/v1"),
@@ -77,7 +75,7 @@ def test_each_region_has_its_own_lane_provider_and_price() -> None:
         job = world.store.the_job(job_id)
         world.clock.advance(world.provider.seconds + 1)
         poll(world, job_id, job.fence)
-        finalize(world, job_id, job.fence)
+        world.finalize(job_id, job.fence)
 
     costs = {region: world.outbox.record(region)["cost"] for region in BOTH}
     assert (costs["beijing"]["amount"], costs["beijing"]["currency"]) == ("0.20", "CNY")
@@ -103,7 +101,7 @@ def test_reconcile_looks_after_the_lanes_of_every_region() -> None:
     entered(world, "s", WAN, "singapore")
     world.kicks.sent.clear()
 
-    reconcile(world)
+    world.reconcile()
 
     assert sorted(world.kicks.sent) == [f"beijing:{WAN}", f"singapore:{WAN}"]
 
@@ -118,7 +116,7 @@ def test_a_synchronous_call_of_a_model_that_has_both_shares_the_lane() -> None:
 
     assert execution.payload["mode"] == "sync"
     world.generate(job_id, job.fence)
-    finalize(world, job_id, job.fence)
+    world.finalize(job_id, job.fence)
 
     record = world.outbox.record("a")
     assert record["status"] == "SUCCEEDED"
@@ -126,11 +124,3 @@ def test_a_synchronous_call_of_a_model_that_has_both_shares_the_lane() -> None:
     assert record["request"]["path"] == "services/aigc/multimodal-generation/generation"
     assert record["lane"] == f"beijing:{WAN}"
     assert record["task_id"] is None
-
-
-def test_queries_of_all_that_can_run_stay_below_the_account_s_limit() -> None:
-    found = settings()
-    tasks = 3 + 6 + 6 + 6 + 6  # wanx2.1, wan2.5, wan2.6, wan2.7 and -pro, each with the margin
-
-    assert found.query_interval("beijing") == pytest.approx(tasks / 15)
-    assert found.query_interval("singapore") == pytest.approx((tasks - 3) / 15)

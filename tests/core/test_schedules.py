@@ -21,7 +21,6 @@ from retouch.records import record
 from retouch.registry import MODELS as REGISTRY
 from retouch.steps.common import pace_of
 from retouch.steps.dispatch import dispatch
-from retouch.steps.reconcile import reconcile
 from retouch.steps.submit import submit
 from tests.fakes import PHOTO, QWEN, WAN, WANX, Crash, Lost, Moment, World, sidecar_json
 
@@ -84,7 +83,7 @@ class Storm:
             self.world.kicks.sent.pop()
 
     def sweep(self) -> None:
-        reconcile(self.world)
+        self.world.reconcile()
 
     def wait(self) -> None:
         self.world.clock.advance(self.rng.choice([0.1, 1.0, 5.0, 60.0, 200.0]))
@@ -169,7 +168,7 @@ class Storm:
                 return
             world.clock.advance(5)
             if int(world.clock.now()) % 60 < 5:
-                reconcile(world)
+                world.reconcile()
         raise AssertionError(f"no rest: {[job.status for job in self.unsettled()]}")
 
     def unsettled(self) -> list[Job]:
@@ -177,7 +176,10 @@ class Storm:
         return [job for job in every if not job.status.settled]
 
     def at_rest(self) -> bool:
-        return not self.unsettled() and not self.world.store.unpublished_since
+        store = self.world.store
+        slots = any(lane.slots for lane in store.lanes_stored.values())
+        untold = store.unpublished_since or store.pending_alerts
+        return not self.unsettled() and not untold and not slots
 
 
 def _ignore(_: object) -> None:
@@ -231,7 +233,11 @@ def test_under_random_schedules_and_crashes_every_job_ends_once_and_is_billed_on
             assert f"{job.folder}/{job.folder}-1.png" in world.outbox.objects
         elif billed[job.prompt or ""] == 1:
             assert job.doubt, "money was spent, and nothing says so"
-        told = {note.message["job_id"]: note for note in world.notices.notifications}
+        told = {
+            note.message["job_id"]: note
+            for note in world.notices.notifications
+            if note.attributes["kind"] == "job"
+        }
         assert told[job.job_id].attributes["status"] == str(job.status)
         assert world.outbox.record(job.folder) == json.loads(json.dumps(record(job)))
     for model in MODELS:

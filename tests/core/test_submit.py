@@ -10,8 +10,6 @@ import pytest
 
 from retouch.errors import Conflict
 from retouch.jobs import Job, Status
-from retouch.steps.finalize import finalize
-from retouch.steps.reconcile import reconcile
 from retouch.steps.submit import job_id_of, submit
 from tests.fakes import (
     PHOTO,
@@ -257,7 +255,7 @@ def test_a_redelivered_event_of_a_waiting_job_changes_nothing() -> None:
 def test_a_redelivery_after_the_job_has_ended_enters_it_no_second_time() -> None:
     world = World()
     job = world.finalizing_job()
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
     notified = len(world.notices.notifications)
 
     submit(world, job.sidecar)
@@ -356,7 +354,7 @@ def test_every_crash_of_a_delivery_is_mended_by_its_repetition() -> None:
             assert backlog(world) == [job.job_id], (number, moment)
             assert world.kicks.sent, (number, moment)
             world.clock.advance(100)
-            reconcile(world)  # tells what the dead one did not come to
+            world.reconcile()  # tells what the dead one did not come to
             assert world.outbox.record("red")["status"] == "QUEUED", (number, moment)
             assert world.store.unpublished(world.clock.now()) == [], (number, moment)
         assert number > 5  # the loop went through the effects there are
@@ -383,7 +381,7 @@ def test_every_crash_of_an_image_s_delivery_is_mended_by_its_repetition() -> Non
             assert backlog(world, QWEN) == [job.job_id], (number, moment)
             # Its kick may be left to reconcile, which kicks every lane with work.
             world.clock.advance(100)
-            reconcile(world)
+            world.reconcile()
             assert world.kicks.sent, (number, moment)
             assert world.outbox.record("mix")["status"] == "QUEUED", (number, moment)
         assert number > 5

@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 from moto import mock_aws
 
-from retouch.aws.messaging import AwsNotices, SqsKicks, StepFunctionsExecutions
+from retouch.aws.messaging import AwsNotices, SqsKicks, SqsUploads, StepFunctionsExecutions
 from retouch.aws.storage import S3Inbox, S3Outbox
 from retouch.aws.store import DynamoStore
 from retouch.local.packaging import load_template, project_root
@@ -64,6 +64,7 @@ class Stack:
     inbox: str
     outbox: str
     kicks_url: str
+    uploads_url: str
     topic_arn: str
     bus: str
     secret: str
@@ -114,6 +115,7 @@ class Stack:
             "RETOUCH_INBOX": self.inbox,
             "RETOUCH_OUTBOX": self.outbox,
             "RETOUCH_KICKS_URL": self.kicks_url,
+            "RETOUCH_UPLOADS_URL": self.uploads_url,
             "RETOUCH_TOPIC_ARN": self.topic_arn,
             "RETOUCH_EVENT_BUS": self.bus,
             "RETOUCH_API_KEY_SECRET": self.secret,
@@ -125,6 +127,7 @@ class Stack:
             "RETOUCH_INPUT_DELIVERY": "presigned",
             "RETOUCH_WINDOW_MARGIN": "1",
             "RETOUCH_SYNC_WINDOW": "4",
+            "RETOUCH_ACCOUNT_USE": "alone",
             "RETOUCH_PRICES": "{}",
             "RETOUCH_STATE_MACHINE_ARN": self.state_machine_arn,
         }
@@ -173,6 +176,7 @@ def stack(template: dict[str, Any], aws: None) -> Stack:
             VersioningConfiguration=resources[logical]["Properties"]["VersioningConfiguration"],
         )
     kicks_url = _queue(template, "Kicks", "kicks.fifo")
+    uploads_url = _queue(template, "Uploads", "uploads")
     sns = boto3.client("sns")
     topic = sns.create_topic(Name="topic")["TopicArn"]
     heard_url, heard_arn = _hearing_queue("heard")
@@ -196,6 +200,7 @@ def stack(template: dict[str, Any], aws: None) -> Stack:
         inbox="the-inbox",
         outbox="the-outbox",
         kicks_url=kicks_url,
+        uploads_url=uploads_url,
         topic_arn=topic,
         bus=STACK,
         secret=secret,
@@ -223,6 +228,11 @@ def outbox(stack: Stack) -> S3Outbox:
 @pytest.fixture
 def kicks(stack: Stack) -> SqsKicks:
     return SqsKicks(stack.sqs, stack.kicks_url)
+
+
+@pytest.fixture
+def uploads(stack: Stack) -> SqsUploads:
+    return SqsUploads(stack.sqs, stack.uploads_url, stack.inbox)
 
 
 @pytest.fixture

@@ -13,16 +13,14 @@ from retouch.jobs import ADMITTED_LEASE_SECONDS, SYNC_LEASE_SECONDS
 from retouch.registry import TASK_DEADLINE_SECONDS, Mode
 from retouch.settings import Settings
 from tests.integration.conftest import ROOT
+from tests.integration.machine import ASL, chosen, definition, function_of
 
-ASL = ROOT / "infra" / "edit-job.asl.json"
-FUNCTIONS = ("Submit", "Dispatch", "Poll", "Generate", "Finalize", "Reconcile")
+FUNCTIONS = ("Submit", "Dispatch", "Poll", "Generate", "Finalize", "Operate", "Reconcile")
 
 
 @pytest.fixture(scope="module")
 def machine() -> dict[str, Any]:
-    loaded = json.loads(ASL.read_text("utf-8"))
-    assert isinstance(loaded, dict)
-    return loaded
+    return definition()
 
 
 def followers(state: dict[str, Any]) -> Iterator[str]:
@@ -84,7 +82,68 @@ def test_what_the_choices_compare_is_what_the_functions_answer(machine: dict[str
         if state["Type"] == "Choice"
     }
 
-    assert compared == {"Mode": {str(Mode.SYNC)}, "Ended": {"finalize", "stop"}}
+    assert compared == {
+        "Mode": {str(Mode.SYNC)},
+        "Ended": {"finalize", "stop"},
+        "Finalized": {"finalize"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("answered", "follows"),
+    [
+        ({"next": "finalize"}, "Finalize"),
+        ({"next": "stop"}, "Stopped"),
+        ({"next": "stop", "status": None}, "Stopped"),
+        ({}, "Stopped"),
+    ],
+)
+def test_finalize_goes_round_until_it_says_that_it_is_through(
+    machine: dict[str, Any], answered: dict[str, Any], follows: str
+) -> None:
+    states = machine["States"]
+    assert states["Finalize"]["Next"] == "Finalized"
+
+    assert chosen(states["Finalized"], answered) == follows
+    # What it answers is carried into its next turn whole, so nothing must be lost on the way.
+    assert "Output" not in states["Finalized"]
+    assert "Assign" not in states["Finalized"]
+
+
+@pytest.mark.parametrize(
+    ("answered", "follows"),
+    [
+        ({"next": "finalize"}, "Finalize"),
+        ({"next": "stop"}, "Stopped"),
+        ({"next": "wait"}, "Wait"),
+    ],
+)
+def test_a_turn_leads_where_the_function_says(
+    machine: dict[str, Any], answered: dict[str, Any], follows: str
+) -> None:
+    assert chosen(machine["States"]["Ended"], answered) == follows
+
+
+@pytest.mark.parametrize(("mode", "follows"), [(Mode.SYNC, "Generate"), (Mode.ASYNC, "Poll")])
+def test_a_mode_leads_to_its_function(machine: dict[str, Any], mode: Mode, follows: str) -> None:
+    assert chosen(machine["States"]["Mode"], {"mode": str(mode)}) == follows
+
+
+def test_every_task_invokes_the_function_of_its_name(machine: dict[str, Any]) -> None:
+    tasks = {name: state for name, state in machine["States"].items() if state["Type"] == "Task"}
+
+    assert {name: function_of(state) for name, state in tasks.items()} == {
+        name: name for name in ("Poll", "Generate", "Finalize")
+    }
+
+
+def test_the_machine_names_no_address_and_no_key() -> None:
+    # Rule 7: it carries ids, and what it carries is in its history.
+    text = ASL.read_text("utf-8")
+
+    assert not re.search(r"https?:", text)
+    for word in ("url", "secret", "sk-", "authorization", "prompt", "aliyuncs"):
+        assert word not in text.lower(), word
 
 
 def test_every_task_is_retried(machine: dict[str, Any]) -> None:
@@ -164,6 +223,7 @@ def test_a_function_gets_every_setting_that_the_code_reads_and_no_other(
     given |= {
         "RETOUCH_PROVIDER_REGIONS": "beijing",
         "RETOUCH_INPUT_DELIVERY": "presigned",
+        "RETOUCH_ACCOUNT_USE": "alone",
         "RETOUCH_PRICES": "{}",
         "RETOUCH_PROVIDER_BASE_URLS": "{}",
         "RETOUCH_PROVIDER_WORKSPACES": "{}",
@@ -189,7 +249,11 @@ def test_a_function_that_starts_executions_is_told_of_the_machine(
     own = function(template, name).get("Environment", {}).get("Variables", {})
 
     starts = "states:StartExecution" in allowed(template, name)
-    assert starts == ("RETOUCH_STATE_MACHINE_ARN" in own) == (name in ("Dispatch", "Reconcile"))
+    assert (
+        starts
+        == ("RETOUCH_STATE_MACHINE_ARN" in own)
+        == (name in ("Dispatch", "Operate", "Reconcile"))
+    )
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -197,21 +261,19 @@ def test_a_function_may_tell_of_every_state_that_it_can_bring_a_job_to(
     template: dict[str, Any], name: str
 ) -> None:
     # Every step publishes, and a job that a step holds or closes is told of on the topic.
-    needed = {"s3:PutObject", "events:PutEvents"}
-    if name != "Poll":  # which brings a job to FINALIZING and no further
-        needed.add("sns:Publish")
+    needed = {"s3:PutObject", "events:PutEvents", "sns:Publish"}
 
     assert needed <= allowed(template, name)
 
 
-@pytest.mark.parametrize("name", ["Dispatch", "Poll", "Generate", "Finalize"])
+@pytest.mark.parametrize("name", ["Dispatch", "Poll", "Generate", "Finalize", "Operate"])
 def test_a_function_that_calls_the_provider_may_read_its_key(
     template: dict[str, Any], name: str
 ) -> None:
     assert "secretsmanager:GetSecretValue" in allowed(template, name)
 
 
-@pytest.mark.parametrize("name", ["Submit", "Dispatch", "Generate"])
+@pytest.mark.parametrize("name", ["Submit", "Dispatch", "Generate", "Operate"])
 def test_a_function_that_reads_or_presigns_inputs_may_read_their_versions(
     template: dict[str, Any], name: str
 ) -> None:
@@ -223,6 +285,56 @@ def test_no_function_may_do_anything_to_everything(template: dict[str, Any], nam
     for statement in statements(template, name):
         assert statement["Resource"] != "*"
         assert "*" not in json.dumps(statement["Action"])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_that_may_send_uploads_is_the_one_that_makes_up_for_lost_events(
+    template: dict[str, Any], name: str
+) -> None:
+    queues = [
+        statement["Resource"]
+        for statement in statements(template, name)
+        if statement["Action"] == "sqs:SendMessage"
+    ]
+
+    assert ({"Fn::GetAtt": ["Uploads", "Arn"]} in queues) == (name == "Reconcile")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_that_asks_after_executions_may_look_at_them(
+    template: dict[str, Any], name: str
+) -> None:
+    looks = "states:DescribeExecution" in allowed(template, name)
+
+    assert looks == (name in ("Operate", "Reconcile"))
+
+
+def test_the_command_line_finds_every_output_that_it_needs(template: dict[str, Any]) -> None:
+    outputs = template["Outputs"]
+
+    assert outputs["OperateFunctionName"]["Value"] == {"Ref": "OperateFunction"}
+    assert outputs["UploadsQueueUrl"]["Value"] == {"Ref": "Uploads"}
+    assert outputs["Models"]["Value"] == {"Ref": "Models"}
+    assert set(outputs) >= {"InboxBucket", "OutboxBucket", "TableName", "ProviderRegions"}
+
+
+def test_nobody_but_a_person_invokes_operate(template: dict[str, Any]) -> None:
+    assert "Events" not in function(template, "Operate")
+    (policy,) = template["Resources"]["EditJob"]["Properties"]["Policies"]
+    assert {"Fn::GetAtt": ["OperateFunction", "Arn"]} not in policy["Statement"][0]["Resource"]
+
+
+def test_every_function_of_the_repository_is_in_the_template(template: dict[str, Any]) -> None:
+    folders = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+    resources = template["Resources"]
+    named = {
+        name.removesuffix("Function")
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+
+    assert named == set(FUNCTIONS)
+    assert folders == {name.lower() for name in FUNCTIONS}
 
 
 def test_the_queues_outlast_the_functions_they_feed(template: dict[str, Any]) -> None:

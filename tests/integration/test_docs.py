@@ -22,7 +22,6 @@ from retouch.registry import MODELS
 from retouch.settings import Delivery
 from retouch.simulator import SimulatorConfig
 from retouch.simulator.testing import Simulator, running_simulator
-from retouch.steps.finalize import finalize
 from retouch.steps.poll import poll
 from tests.fakes import World
 from tests.simulator.support import TERMINAL, eventually, photograph
@@ -99,7 +98,7 @@ def run(world: World, simulator: Simulator, job: Job) -> Job:
         (task,) = [task for task in simulator.tasks if task.id == job.task_id]
         eventually(lambda: task.status in TERMINAL)
         poll(world, job.job_id, job.fence)
-    finalize(world, job.job_id, job.fence)
+    world.finalize(job.job_id, job.fence)
     return world.store.the_job(job.job_id)
 
 

@@ -77,7 +77,7 @@ def test_an_execution_lives_until_it_is_stopped(
 def test_an_event_is_on_the_stack_s_bus_as_the_readme_promises(
     notices: AwsNotices, stack: Stack
 ) -> None:
-    notices.event("Retouch Job State Change", {"job_id": "a", "status": "RUNNING", "名": "图"})
+    notices.tell("Retouch Job State Change", [{"job_id": "a", "status": "RUNNING", "名": "图"}])
 
     (event,) = stack.received(stack.seen_url)
     assert (event["source"], event["detail-type"]) == ("retouch", "Retouch Job State Change")
@@ -90,7 +90,7 @@ def test_a_bus_that_is_not_there_is_no_silent_loss(stack: Stack) -> None:
     )
 
     with pytest.raises((TryLater, ClientError)):
-        notices.event("x", {"too": "late"})
+        notices.tell("x", [{"too": "late"}])
 
 
 def test_an_event_that_the_bus_did_not_take_is_for_later(stack: Stack) -> None:
@@ -102,7 +102,7 @@ def test_an_event_that_the_bus_did_not_take_is_for_later(stack: Stack) -> None:
     notices = AwsNotices(events, boto3.client("sns"), bus=stack.bus, topic_arn=stack.topic_arn)
 
     with pytest.raises(TryLater, match="ThrottlingException"):
-        notices.event("x", {"job_id": "a"})
+        notices.tell("x", [{"job_id": "a"}])
 
 
 def test_a_notification_carries_its_attributes_to_a_subscribed_queue(

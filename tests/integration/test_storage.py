@@ -3,21 +3,86 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from urllib.parse import parse_qs, urlsplit
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import ClientError
 
 from retouch.aws.storage import S3Inbox, S3Outbox
-from retouch.errors import ProviderRefused, RetouchError, TryLater
+from retouch.errors import Conflict, ProviderRefused, RetouchError, TryLater
 from retouch.ports import Stored
 from tests.integration.conftest import Stack
 
 MIB = 1024 * 1024
 
 
+class Died(BaseException):
+    """What ends a process is no `Exception`."""
+
+
 def put(stack: Stack, key: str, data: bytes) -> str:
     return stack.s3.put_object(Bucket=stack.inbox, Key=key, Body=data)["VersionId"]
+
+
+def versions(stack: Stack, key: str) -> list[str]:
+    """Every version of an object in the outbox, the latest first."""
+    listed = stack.s3.list_object_versions(Bucket=stack.outbox, Prefix=key)
+    return [version["VersionId"] for version in listed.get("Versions", [])]
+
+
+def content(stack: Stack, key: str) -> bytes:
+    return stack.s3.get_object(Bucket=stack.outbox, Key=key)["Body"].read()
+
+
+def assert_no_parts(stack: Stack) -> None:
+    assert "Uploads" not in stack.s3.list_multipart_uploads(Bucket=stack.outbox)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request to S3."""
+
+    key: str
+    part: int | None
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def condition(self) -> dict[str, str]:
+        return {name: value for name, value in self.headers.items() if name.startswith("If-")}
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer of S3, or the code of an error."""
+
+    status: int
+    code: str = ""
+    body: dict[str, str] = field(default_factory=dict)
+
+
+def answered(stack: Stack, operation: str, answer: Callable[[Asked], Said | None]) -> None:
+    """Let `answer` stand for S3 in one operation; where it gives None, moto answers."""
+
+    def call(params: dict[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]] | None:
+        key = unquote(params["url_path"]).removeprefix(f"/{stack.outbox}").lstrip("/")
+        part = params["query_string"].get("partNumber")
+        said = answer(Asked(key, part, dict(params["headers"]), params["body"]))
+        if said is None:
+            return None
+        http = AWSResponse(params["url"], said.status, HTTPHeaders(), None)
+        if said.code:
+            return http, {"Error": {"Code": said.code, "Message": "No."}}
+        return http, dict(said.body)
+
+    listener: Callable[..., Any] = call
+    stack.s3.meta.events.register(f"before-call.s3.{operation}", listener)
 
 
 # --- inbox ----------------------------------------
@@ -135,7 +200,7 @@ def test_a_stream_is_written_whole_in_its_order(
     chunks = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
     whole = b"".join(chunks)
 
-    version = outbox.put_stream("a/a-1.png", iter(chunks), "image/png")
+    version = outbox.put_stream("a/a-1.png", iter(chunks), "image/png", over=None)
 
     stored = stack.s3.get_object(Bucket=stack.outbox, Key="a/a-1.png")
     assert hashlib.sha256(stored["Body"].read()).digest() == hashlib.sha256(whole).digest()
@@ -147,8 +212,9 @@ def test_a_stream_is_written_whole_in_its_order(
 
 
 def test_each_write_gives_its_own_version(outbox: S3Outbox, stack: Stack) -> None:
-    small = outbox.put_stream("a.png", iter([b"one"]), "image/png")
-    large = outbox.put_stream("a.png", iter([b"x" * 9 * MIB]), "image/png")
+    small = outbox.put_stream("a.png", iter([b"one"]), "image/png", over=None)
+    over = outbox.current("a.png")
+    large = outbox.put_stream("a.png", iter([b"x" * 9 * MIB]), "image/png", over=over)
     plain = outbox.put("a.png", b"three", "image/png")
 
     listed = stack.s3.list_object_versions(Bucket=stack.outbox, Prefix="a.png")["Versions"]
@@ -163,11 +229,12 @@ def test_each_write_gives_its_own_version(outbox: S3Outbox, stack: Stack) -> Non
     [
         TryLater("the download ended after 1 of 2 bytes"),
         ProviderRefused("ResultTooLarge", "more than allowed"),
+        Died("the process is told to end"),
     ],
     ids=lambda error: type(error).__name__,
 )
 def test_a_stream_that_breaks_leaves_no_object_and_no_parts(
-    outbox: S3Outbox, stack: Stack, size: int, error: RetouchError
+    outbox: S3Outbox, stack: Stack, size: int, error: RetouchError | Died
 ) -> None:
     # Fault 37.
     def chunks() -> Iterator[bytes]:
@@ -177,11 +244,11 @@ def test_a_stream_that_breaks_leaves_no_object_and_no_parts(
         raise error
 
     with pytest.raises(type(error)) as caught:
-        outbox.put_stream("a/a-1.png", chunks(), "image/png")
+        outbox.put_stream("a/a-1.png", chunks(), "image/png", over=None)
 
     assert caught.value is error
-    assert "Contents" not in stack.s3.list_objects_v2(Bucket=stack.outbox)
-    assert "Uploads" not in stack.s3.list_multipart_uploads(Bucket=stack.outbox)
+    assert versions(stack, "a/a-1.png") == []
+    assert_no_parts(stack)
 
 
 def test_a_stream_that_breaks_leaves_the_former_object(outbox: S3Outbox, stack: Stack) -> None:
@@ -192,7 +259,7 @@ def test_a_stream_that_breaks_leaves_the_former_object(outbox: S3Outbox, stack: 
         raise TryLater("the download failed")
 
     with pytest.raises(TryLater):
-        outbox.put_stream("a.png", chunks(), "image/png")
+        outbox.put_stream("a.png", chunks(), "image/png", over=outbox.current("a.png"))
 
     stored = stack.s3.get_object(Bucket=stack.outbox, Key="a.png")
     assert stored["Body"].read() == b"former"
@@ -204,11 +271,270 @@ def test_a_write_after_a_broken_one_gives_its_own_version(outbox: S3Outbox, stac
         raise TryLater("no")
 
     with pytest.raises(TryLater):
-        outbox.put_stream("a.png", broken(), "image/png")
+        outbox.put_stream("a.png", broken(), "image/png", over=None)
 
-    version = outbox.put_stream("a.png", iter([b"fine"]), "image/png")
+    version = outbox.put_stream("a.png", iter([b"fine"]), "image/png", over=None)
 
     assert stack.s3.head_object(Bucket=stack.outbox, Key="a.png")["VersionId"] == version
+
+
+# --- over what lies there ----------------------------------------
+
+SMALL = [b"mine"]
+LARGE = [b"m" * MIB] * 9
+SIZES = pytest.mark.parametrize("chunks", [SMALL, LARGE], ids=["small", "in parts"])
+
+
+@pytest.fixture
+def strict(stack: Stack) -> None:
+    """Completion looks at If-Match, as S3 does and ministack too; moto takes it and forgets it."""
+
+    def look(asked: Asked) -> Said | None:
+        expected = asked.condition.get("If-Match")
+        if expected is None:
+            return None
+        there = S3Outbox(stack.s3, stack.outbox).current(asked.key)
+        if there is None:
+            return Said(404, "NoSuchKey")
+        return None if there == expected else Said(412, "PreconditionFailed")
+
+    answered(stack, "CompleteMultipartUpload", look)
+
+
+def test_nothing_is_current_where_nothing_is_or_it_was_deleted(
+    outbox: S3Outbox, stack: Stack
+) -> None:
+    assert outbox.current("a.png") is None
+    outbox.put("a.png", b"x", "image/png")
+    assert outbox.current("a.png") is not None
+    stack.s3.delete_object(Bucket=stack.outbox, Key="a.png")
+    assert outbox.current("a.png") is None
+
+
+def test_what_is_current_is_named_as_s3_names_it(outbox: S3Outbox) -> None:
+    outbox.put("图 1.png", b"one", "image/png")
+    one = outbox.current("图 1.png")
+    assert one == f'"{hashlib.md5(b"one").hexdigest()}"'
+    outbox.put_stream("图 1.png", iter(LARGE), "image/png", over=one)
+    two = outbox.current("图 1.png")
+    assert two is not None
+    assert two.endswith('-2"')
+    outbox.put("图 1.png", b"one", "image/png")
+    assert outbox.current("图 1.png") == one
+
+
+@SIZES
+@pytest.mark.usefixtures("strict")
+def test_a_stream_is_written_over_what_was_seen_there(
+    outbox: S3Outbox, stack: Stack, chunks: list[bytes]
+) -> None:
+    for _ in range(3):
+        seen = outbox.current("a.png")
+        version = outbox.put_stream("a.png", iter(chunks), "image/png", over=seen)
+        assert versions(stack, "a.png")[0] == version
+        stack.s3.put_object(Bucket=stack.outbox, Key="a.png", Body=b"of somebody else")
+    assert len(versions(stack, "a.png")) == 6
+
+
+@SIZES
+@pytest.mark.usefixtures("strict")
+def test_a_stream_is_written_where_something_was_deleted(
+    outbox: S3Outbox, stack: Stack, chunks: list[bytes]
+) -> None:
+    outbox.put("a.png", b"former", "image/png")
+    stack.s3.delete_object(Bucket=stack.outbox, Key="a.png")
+
+    version = outbox.put_stream("a.png", iter(chunks), "image/png", over=None)
+
+    assert versions(stack, "a.png")[0] == version
+    assert content(stack, "a.png") == b"".join(chunks)
+
+
+@SIZES
+@pytest.mark.parametrize("former", [None, b"former"], ids=["over nothing", "over something"])
+@pytest.mark.usefixtures("strict")
+def test_what_somebody_else_wrote_meanwhile_is_not_written_over(
+    outbox: S3Outbox, stack: Stack, chunks: list[bytes], former: bytes | None
+) -> None:
+    if former is not None:
+        outbox.put("a.png", former, "image/png")
+    seen = outbox.current("a.png")
+
+    def slowly() -> Iterator[bytes]:
+        yield from chunks
+        outbox.put("a.png", b"newer", "image/png")
+
+    with pytest.raises(Conflict):
+        outbox.put_stream("a.png", slowly(), "image/png", over=seen)
+
+    assert content(stack, "a.png") == b"newer"
+    assert len(versions(stack, "a.png")) == (1 if former is None else 2)
+    assert_no_parts(stack)
+
+
+@SIZES
+@pytest.mark.usefixtures("strict")
+def test_nothing_is_written_where_somebody_deleted_it_meanwhile(
+    outbox: S3Outbox, stack: Stack, chunks: list[bytes]
+) -> None:
+    outbox.put("a.png", b"former", "image/png")
+    seen = outbox.current("a.png")
+
+    def slowly() -> Iterator[bytes]:
+        yield from chunks
+        stack.s3.delete_object(Bucket=stack.outbox, Key="a.png")
+
+    with pytest.raises(Conflict):
+        outbox.put_stream("a.png", slowly(), "image/png", over=seen)
+
+    assert outbox.current("a.png") is None
+    assert len(versions(stack, "a.png")) == 1
+    assert_no_parts(stack)
+
+
+@SIZES
+def test_the_condition_goes_with_the_request_that_writes(
+    outbox: S3Outbox, stack: Stack, chunks: list[bytes]
+) -> None:
+    said: list[dict[str, str]] = []
+    for operation in ("PutObject", "CompleteMultipartUpload"):
+        answered(stack, operation, lambda asked: said.append(asked.condition))
+
+    outbox.put_stream("a.png", iter(chunks), "image/png", over=None)
+    seen = outbox.current("a.png")
+    outbox.put_stream("a.png", iter(chunks), "image/png", over=seen)
+
+    assert said == [{"If-None-Match": "*"}, {"If-Match": seen}]
+
+
+FAILED = pytest.mark.parametrize(
+    ("chunks", "operation"),
+    [(SMALL, "PutObject"), (LARGE, "CompleteMultipartUpload")],
+    ids=["small", "in parts"],
+)
+
+
+@FAILED
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(412, "PreconditionFailed"), (409, "ConditionalRequestConflict"), (404, "NoSuchKey")],
+)
+def test_each_way_of_s3_to_say_that_the_condition_failed_is_a_conflict(
+    outbox: S3Outbox,
+    stack: Stack,
+    chunks: list[bytes],
+    operation: str,
+    status: int,
+    code: str,
+) -> None:
+    answered(stack, operation, lambda _: Said(status, code))
+
+    with pytest.raises(Conflict, match=r"a\.png"):
+        outbox.put_stream("a.png", iter(chunks), "image/png", over='"e"')
+
+    assert versions(stack, "a.png") == []
+    assert_no_parts(stack)
+
+
+@FAILED
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(403, "AccessDenied"), (503, "SlowDown"), (500, "InternalError"), (404, "NoSuchBucket")],
+)
+def test_a_write_that_failed_otherwise_is_no_conflict(
+    outbox: S3Outbox, stack: Stack, chunks: list[bytes], operation: str, status: int, code: str
+) -> None:
+    answered(stack, operation, lambda _: Said(status, code))
+
+    with pytest.raises(ClientError, match=code):
+        outbox.put_stream("a.png", iter(chunks), "image/png", over=None)
+
+    assert versions(stack, "a.png") == []
+    assert_no_parts(stack)
+
+
+def test_a_part_that_failed_leaves_no_parts(outbox: S3Outbox, stack: Stack) -> None:
+    answered(
+        stack,
+        "UploadPart",
+        lambda asked: Said(503, "SlowDown") if asked.part == 2 else None,
+    )
+
+    with pytest.raises(ClientError, match="SlowDown"):
+        outbox.put_stream("a.png", iter(LARGE), "image/png", over=None)
+
+    assert versions(stack, "a.png") == []
+    assert_no_parts(stack)
+
+
+def test_the_first_error_is_told_where_the_abort_fails_too(outbox: S3Outbox, stack: Stack) -> None:
+    answered(stack, "CompleteMultipartUpload", lambda _: Said(412, "PreconditionFailed"))
+    answered(stack, "AbortMultipartUpload", lambda _: Said(500, "InternalError"))
+
+    with pytest.raises(Conflict):
+        outbox.put_stream("a.png", iter(LARGE), "image/png", over=None)
+
+
+def test_the_parts_are_named_with_their_checksums_without_which_s3_takes_none(
+    outbox: S3Outbox, stack: Stack
+) -> None:
+    begun: list[str] = []
+    ended: list[bytes] = []
+
+    def note(asked: Asked) -> Said:
+        ended.append(asked.body)
+        return Said(200)
+
+    answered(
+        stack,
+        "CreateMultipartUpload",
+        lambda asked: begun.append(asked.headers["x-amz-checksum-algorithm"]),
+    )
+    part = Said(200, body={"ETag": '"e"', "ChecksumCRC32": "AAAAAA=="})
+    answered(stack, "UploadPart", lambda _: part)
+    answered(stack, "CompleteMultipartUpload", note)
+
+    outbox.put_stream("a.png", iter(LARGE), "image/png", over=None)
+
+    assert begun == ["CRC32"]
+    (body,) = ended
+    assert body.count(b"<ChecksumCRC32>AAAAAA==</ChecksumCRC32>") == 2
+    assert [body.count(b"<PartNumber>%d<" % number) for number in (1, 2)] == [1, 1]
+
+
+def test_parts_are_sent_as_they_come_and_not_kept(outbox: S3Outbox, stack: Stack) -> None:
+    drawn = 0
+    ahead: list[int] = []
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal drawn
+        for _ in range(100):
+            drawn += 1
+            yield b"x" * MIB
+
+    def look(_: Asked) -> Said:
+        ahead.append(drawn - 8 * len(ahead))
+        return Said(200, body={"ETag": '"e"'})
+
+    answered(stack, "CreateMultipartUpload", lambda _: Said(200, body={"UploadId": "u"}))
+    answered(stack, "UploadPart", look)
+    answered(stack, "CompleteMultipartUpload", lambda _: Said(200, body={"VersionId": "v"}))
+    stack.s3.head_bucket(Bucket=stack.outbox)  # loads what every client's first request loads
+
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        version = outbox.put_stream("a.png", chunks(), "image/png", over=None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert version == "v"
+    assert ahead == [9] * 12 + [4]
+    assert peak - before < 3 * 8 * MIB
+
+
+# --- what was sent ----------------------------------------
 
 
 def test_what_was_sent_is_read_back_by_its_version(outbox: S3Outbox, stack: Stack) -> None:

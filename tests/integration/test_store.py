@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
 import boto3
 import pytest
 from botocore.exceptions import ClientError
@@ -10,7 +18,11 @@ from botocore.stub import Stubber
 from retouch.aws.store import DynamoStore
 from retouch.errors import Conflict, TryLater
 from retouch.jobs import (
+    TASK_KEPT_SECONDS,
+    Alert,
     Answer,
+    ClaimTask,
+    Copied,
     Dequeue,
     DropAnswer,
     Enqueue,
@@ -18,6 +30,8 @@ from retouch.jobs import (
     Finding,
     Job,
     Lane,
+    Output,
+    PutAlert,
     PutAnswer,
     PutJob,
     PutLane,
@@ -26,7 +40,12 @@ from retouch.jobs import (
     Status,
     Writes,
 )
+from retouch.ports import Sweep
+from retouch.registry import QUERIES_PER_SECOND
 from tests.integration.conftest import Stack
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 LANE = "beijing:wanx2.1-imageedit"
 
@@ -385,3 +404,558 @@ def test_a_busy_table_is_asked_again_later(stack: Stack, code: str) -> None:
     with pytest.raises(TryLater) as raised:
         store.commit((PutJob(job()),))
     assert not isinstance(raised.value, Conflict)
+
+
+# --- lanes ----------------------------------------
+
+
+def test_lanes_are_remembered_once_however_often_they_are_noted(store: DynamoStore) -> None:
+    assert store.lanes() == []
+
+    for name in (LANE, "singapore:wan2.7-image", LANE):
+        store.note_lane(name)
+
+    assert sorted(store.lanes()) == [LANE, "singapore:wan2.7-image"]
+    assert store.lane(LANE) == Lane(lane=LANE, version=0)  # a name is no state
+
+
+# --- whose task it is ----------------------------------------
+
+
+def item_of(stack: Stack, pk: str, sk: str) -> dict[str, Any]:
+    item: Any = stack.dynamodb.get_item(
+        TableName=stack.table, Key={"pk": {"S": pk}, "sk": {"S": sk}}, ConsistentRead=True
+    ).get("Item", {})
+    return dict(item)
+
+
+def test_a_task_is_nobody_s_until_it_is_claimed(store: DynamoStore) -> None:
+    assert store.owner_of("task-1") is None
+
+    store.commit((PutJob(job()), ClaimTask("task-1", "a" * 16)))
+
+    assert store.owner_of("task-1") == "a" * 16
+    assert store.owner_of("task-2") is None
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_task_of_another_job_undoes_the_whole_commit(store: DynamoStore, last: bool) -> None:
+    # What keeps two jobs from adopting one task: whoever comes second has to look again.
+    store.commit((ClaimTask("task-1", "a" * 16),))
+    claim: Writes = (ClaimTask("task-1", "b" * 16),)
+    others: Writes = (
+        PutJob(job("b")),
+        PutLane(lane(fence=7)),
+        Enqueue(LANE, "4#2#b", "b" * 16),
+        PutAlert(alert("b")),
+        ClaimTask("task-2", "b" * 16),
+    )
+
+    with pytest.raises(Conflict):
+        store.commit((*others, *claim) if last else (*claim, *others))
+
+    assert store.owner_of("task-1") == "a" * 16
+    assert store.owner_of("task-2") is None
+    assert store.job("b" * 16) is None
+    assert store.lane(LANE).version == 0
+    assert store.backlog(LANE, 10) == []
+    assert store.alerts(float("inf")) == []
+    assert store.unpublished(float("inf")) == []
+
+
+def test_a_task_may_be_claimed_again_by_its_own_job(store: DynamoStore) -> None:
+    store.commit((PutJob(job()), ClaimTask("task-1", "a" * 16)))
+
+    store.commit((PutJob(job(version=2, status=Status.RUNNING)), ClaimTask("task-1", "a" * 16)))
+
+    assert store.owner_of("task-1") == "a" * 16
+    found = store.job("a" * 16)
+    assert found is not None
+    assert found.status is Status.RUNNING
+
+
+def test_a_claim_is_not_made_where_the_job_has_moved_on(store: DynamoStore) -> None:
+    store.commit((PutJob(job()),))
+
+    with pytest.raises(Conflict):
+        store.commit((PutJob(job(version=1)), ClaimTask("task-1", "a" * 16)))
+
+    assert store.owner_of("task-1") is None
+
+
+def test_a_claim_outlives_its_task_and_ends_in_whole_seconds(
+    store: DynamoStore, stack: Stack
+) -> None:
+    before = time.time()
+    store.commit((ClaimTask("task-1", "a" * 16),))
+
+    end = item_of(stack, "TASK#task-1", "TASK")["expires_at"]["N"]
+
+    assert end.isdecimal()  # the table's TTL takes nothing else
+    # The provider lists a task for 24 h, and a lost call is looked for as long.
+    assert int(end) >= before + 2 * TASK_KEPT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("code", "reasons"),
+    [
+        ("TransactionCanceledException", ("None", "ThrottlingError")),
+        ("TransactionCanceledException", ("ConditionalCheckFailed", "ThrottlingError")),
+        ("ThrottlingException", ()),
+    ],
+)
+def test_a_claim_that_was_throttled_is_for_later_and_no_conflict(
+    stack: Stack, code: str, reasons: tuple[str, ...]
+) -> None:
+    # A conflict would say that the task is another's, which nobody has found out.
+    store = refused(stack, code, *reasons)
+
+    with pytest.raises(TryLater) as caught:
+        store.commit((PutJob(job()), ClaimTask("task-1", "a" * 16)))
+
+    assert not isinstance(caught.value, Conflict)
+
+
+# --- what is copied ----------------------------------------
+
+
+def output(number: int | None, key: str = "a/a-1.png") -> Output:
+    return Output(key=key, version_id="v", sha256="0" * 64, size=1, width=2, number=number)
+
+
+def copied(number: int | None, *, by: str = "a", key: str = "a/a-1.png") -> Copied:
+    return Copied(job_id=by * 16, output=output(number, key), expires_at=1_700_000_123)
+
+
+def test_what_is_copied_is_noted_until_its_end(store: DynamoStore, stack: Stack) -> None:
+    assert store.copied("a" * 16) == []
+
+    store.note_copied(copied(2, key="图/红 🎨-2.png"))
+    store.note_copied(copied(1))
+
+    assert store.copied("a" * 16) == [output(1), output(2, "图/红 🎨-2.png")]
+    assert item_of(stack, "JOB#" + "a" * 16, "COPIED#0001")["expires_at"] == {"N": "1700000123"}
+
+
+def test_what_is_copied_again_is_noted_once_as_it_is_by_now(store: DynamoStore) -> None:
+    store.note_copied(copied(1))
+    store.note_copied(copied(1, key="a/newer.png"))
+
+    assert store.copied("a" * 16) == [output(1, "a/newer.png")]
+
+
+def test_more_than_nine_results_are_noted_in_order(store: DynamoStore) -> None:
+    for number in (12, 1, 10, 2):
+        store.note_copied(copied(number))
+
+    assert [noted.number for noted in store.copied("a" * 16)] == [1, 2, 10, 12]
+
+
+def test_a_job_s_notes_are_neither_its_record_nor_its_answer_nor_another_s(
+    store: DynamoStore,
+) -> None:
+    answer = Answer(job_id="a" * 16, body="{}", expires_at=1)
+    store.commit((PutJob(job()), PutAnswer(answer)))
+    store.note_copied(copied(1))
+    store.note_copied(copied(1, by="b"))
+
+    assert store.copied("a" * 16) == [output(1)]
+    assert store.job("a" * 16) == job()
+    assert store.answer("a" * 16) == answer
+    assert store.published("a" * 16) == 0
+    assert list(store.jobs_in(Status.QUEUED)) == [job()]
+
+
+# --- turns ----------------------------------------
+
+NOW = 1_700_000_000.0
+INTERVAL = 1 / QUERIES_PER_SECOND
+CLOSEST = INTERVAL - 1e-6
+
+
+def turns_of(found: list[float | None]) -> list[float]:
+    turns = sorted(at for at in found if at is not None)
+    assert len(turns) == len(found)
+    return turns
+
+
+def gaps(turns: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in itertools.pairwise(turns)]
+
+
+def test_the_first_turn_is_now_and_each_further_one_an_interval_later(store: DynamoStore) -> None:
+    turns = turns_of([store.reserve("queries:beijing", NOW, INTERVAL, 2.0) for _ in range(4)])
+
+    assert turns == pytest.approx([NOW + number * INTERVAL for number in range(4)])
+    assert min(gaps(turns)) >= CLOSEST
+
+
+def test_a_turn_that_came_long_ago_holds_nobody_up_and_lends_nobody_one(
+    store: DynamoStore,
+) -> None:
+    # A quiet minute must not be made up for by a burst.
+    assert store.reserve("queries:beijing", NOW, INTERVAL, 2.0) == NOW
+
+    later = NOW + 60.0
+    turns = turns_of([store.reserve("queries:beijing", later, INTERVAL, 2.0) for _ in range(3)])
+
+    assert turns == pytest.approx([later, later + INTERVAL, later + 2 * INTERVAL])
+
+
+def test_there_is_no_turn_beyond_patience_and_none_is_taken_then(store: DynamoStore) -> None:
+    interval, patience = 1.0, 2.5
+    found = [store.reserve("lists:beijing", NOW, interval, patience) for _ in range(6)]
+
+    assert found == [NOW, NOW + 1, NOW + 2, None, None, None]
+    # Whoever went away without a turn has moved nobody else's.
+    assert store.reserve("lists:beijing", NOW, interval, 3.5) == NOW + 3
+    assert store.reserve("lists:beijing", NOW + 4, interval, 0.0) == NOW + 4
+
+
+def test_a_turn_at_the_very_end_of_patience_is_taken(store: DynamoStore) -> None:
+    assert store.reserve("lists:beijing", NOW, 2.0, 0.0) == NOW
+    assert store.reserve("lists:beijing", NOW, 2.0, 1.999) is None
+    assert store.reserve("lists:beijing", NOW, 2.0, 2.0) == NOW + 2
+
+
+@pytest.mark.parametrize("other", ["lists:beijing", "queries:singapore"])
+def test_each_name_has_turns_of_its_own(store: DynamoStore, other: str) -> None:
+    assert store.reserve("queries:beijing", NOW, 60.0, 0.0) == NOW
+    assert store.reserve("queries:beijing", NOW, 60.0, 0.0) is None
+
+    assert store.reserve(other, NOW, 60.0, 0.0) == NOW
+
+
+def test_a_clock_that_is_behind_gets_a_later_turn_and_no_earlier_one(store: DynamoStore) -> None:
+    # Two functions' clocks differ: turns are the table's, not anybody's own.
+    assert store.reserve("queries:beijing", NOW + 1.0, INTERVAL, 2.0) == NOW + 1.0
+
+    behind = store.reserve("queries:beijing", NOW, INTERVAL, 2.0)
+
+    assert behind == pytest.approx(NOW + 1.0 + INTERVAL)
+
+
+@contextmanager
+def one_at_a_time(*clients: DynamoDBClient) -> Iterator[None]:
+    """DynamoDB works off the updates of one item one after the other; moto's table has no lock."""
+    lock = threading.Lock()
+
+    def take(**_: object) -> None:
+        assert lock.acquire(timeout=30)
+
+    def give(**_: object) -> None:
+        lock.release()
+
+    for client in clients:
+        client.meta.events.register_first("before-call.dynamodb", take)
+        client.meta.events.register_last("after-call.dynamodb", give)
+        client.meta.events.register_last("after-call-error.dynamodb", give)
+    yield
+
+
+def test_two_clients_at_once_never_get_turns_that_are_too_close(stack: Stack) -> None:
+    clients = [boto3.client("dynamodb") for _ in range(2)]
+    stores = [DynamoStore(client, stack.table) for client in clients]
+    asked = 15
+    together = threading.Barrier(4)
+
+    def ask(number: int) -> list[float | None]:
+        own = stores[number % 2]
+        together.wait(30)
+        return [own.reserve("queries:beijing", NOW, INTERVAL, 60.0) for _ in range(asked)]
+
+    with one_at_a_time(*clients), ThreadPoolExecutor(4) as threads:
+        found = [at for turns in threads.map(ask, range(4)) for at in turns]
+
+    turns = turns_of(found)
+    assert len(turns) == 4 * asked
+    assert min(gaps(turns)) >= CLOSEST
+    # Nor is one left out: the account's limit is used fully.
+    assert turns == pytest.approx([NOW + number * INTERVAL for number in range(4 * asked)])
+
+
+def test_somebody_who_comes_between_takes_a_turn_and_not_the_same_one(stack: Stack) -> None:
+    first, second = boto3.client("dynamodb"), boto3.client("dynamodb")
+    one, other = DynamoStore(first, stack.table), DynamoStore(second, stack.table)
+    between: list[float | None] = []
+    assert one.reserve("queries:beijing", NOW, INTERVAL, 5.0) == NOW
+
+    def come_between(**_: object) -> None:
+        # After the refusal that told `one` of the next turn, and before it asks for that.
+        if len(between) < 3:
+            between.append(other.reserve("queries:beijing", NOW, INTERVAL, 5.0))
+
+    first.meta.events.register("before-call.dynamodb.UpdateItem", come_between)
+    own = one.reserve("queries:beijing", NOW, INTERVAL, 5.0)
+
+    turns = turns_of([NOW, *between, own])
+    assert len(between) == 3
+    assert turns == pytest.approx([NOW + number * INTERVAL for number in range(5)])
+
+
+def without_old_items(stack: Stack) -> DynamoStore:
+    """A store on an engine that refuses without saying what is stored."""
+    client = boto3.client("dynamodb")
+    refusals: list[dict[str, Any]] = []
+
+    def forget(parsed: dict[str, Any], **_: object) -> None:
+        if "Error" in parsed:
+            refusals.append(parsed)
+            parsed.pop("Item", None)
+
+    client.meta.events.register("after-call.dynamodb.UpdateItem", forget)
+    return DynamoStore(client, stack.table)
+
+
+def test_an_engine_that_does_not_say_what_is_stored_is_asked_for_later_and_later_turns(
+    stack: Stack,
+) -> None:
+    store = without_old_items(stack)
+
+    turns = turns_of([store.reserve("queries:beijing", NOW, INTERVAL, 2.0) for _ in range(6)])
+
+    assert min(gaps(turns)) >= CLOSEST
+    assert turns[0] == NOW
+
+
+def test_without_what_is_stored_patience_ends_all_the_same(stack: Stack) -> None:
+    store = without_old_items(stack)
+
+    found = [store.reserve("lists:beijing", NOW, 1.0, 2.5) for _ in range(5)]
+
+    assert found[:3] == [NOW, NOW + 1, NOW + 2]
+    assert found[3:] == [None, None]
+
+
+def test_the_engine_of_the_tests_says_what_is_stored(stack: Stack) -> None:
+    # Else the tests above would all be of the fallback.
+    refusals: list[dict[str, Any]] = []
+
+    def look(parsed: dict[str, Any], **_: object) -> None:
+        refusals.append(parsed)
+
+    stack.dynamodb.meta.events.register("after-call.dynamodb.UpdateItem", look)
+    store = DynamoStore(stack.dynamodb, stack.table)
+    store.reserve("queries:beijing", NOW, INTERVAL, 5.0)
+    store.reserve("queries:beijing", NOW, INTERVAL, 5.0)
+
+    _, refusal, taken = refusals
+    assert refusal["Error"]["Code"] == "ConditionalCheckFailedException"
+    assert float(refusal["Item"]["next_at"]["N"]) == pytest.approx(NOW + INTERVAL)
+    assert "Error" not in taken
+
+
+@pytest.mark.parametrize(
+    "code", ["ProvisionedThroughputExceededException", "ThrottlingException", "InternalServerError"]
+)
+def test_a_busy_table_gives_no_turn_and_is_not_taken_for_a_crowd(stack: Stack, code: str) -> None:
+    client = boto3.client("dynamodb")
+    stubber = Stubber(client)
+    stubber.add_client_error("update_item", service_error_code=code)
+    stubber.activate()
+
+    with pytest.raises((TryLater, ClientError)):
+        DynamoStore(client, stack.table).reserve("queries:beijing", NOW, INTERVAL, 5.0)
+
+    stubber.assert_no_pending_responses()
+
+
+# --- alerts ----------------------------------------
+
+
+def alert(name: str = "a", at: float = 1.0) -> Alert:
+    return Alert(
+        alert_id=f"lane-paused:{name}:1",
+        kind="lane-paused",
+        about=LANE,
+        text="欠费 🐇",
+        code="Arrearage",
+        at=at,
+    )
+
+
+def test_an_alert_is_kept_with_what_it_is_about_until_it_is_dropped(store: DynamoStore) -> None:
+    assert store.alerts(float("inf")) == []
+
+    store.commit((PutLane(lane()), PutAlert(alert())))
+    assert store.alerts(1.0) == []  # not before that time
+    assert store.alerts(1.5) == [alert()]
+
+    store.drop_alert("lane-paused:a:1")
+    store.drop_alert("lane-paused:a:1")  # there is none: nothing to do
+
+    assert store.alerts(float("inf")) == []
+    assert store.lane(LANE) == lane()
+
+
+def test_the_same_alert_is_kept_once_and_others_beside_it(store: DynamoStore) -> None:
+    store.commit((PutAlert(alert(at=1.0)),))
+    store.commit((PutAlert(alert(at=2.0)), PutAlert(alert("b", at=3.0))))
+
+    assert store.alerts(float("inf")) == [alert(at=2.0), alert("b", at=3.0)]
+    assert store.alerts(2.5) == [alert(at=2.0)]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_an_alert_of_what_did_not_happen_is_not_kept(store: DynamoStore, last: bool) -> None:
+    store.commit((PutLane(lane()),))
+    late: Writes = (PutLane(lane(3)),)
+    raised: Writes = (PutAlert(alert()),)
+
+    with pytest.raises(Conflict):
+        store.commit((*raised, *late) if last else (*late, *raised))
+
+    assert store.alerts(float("inf")) == []
+
+
+def test_every_alert_is_found_however_many(store: DynamoStore, stack: Stack) -> None:
+    for start in range(0, 1000, 25):
+        stack.dynamodb.batch_write_item(
+            RequestItems={
+                stack.table: [
+                    {
+                        "PutRequest": {
+                            "Item": {
+                                "pk": {"S": "ALERTS"},
+                                "sk": {"S": f"{number:06d}"},
+                                "since": {"N": "2"},
+                                "doc": {"S": alert("x" * 1400).model_dump_json()},
+                            }
+                        }
+                    }
+                    for number in range(start, start + 25)
+                ]
+            }
+        )
+
+    assert len(store.alerts(3.0)) == 1000  # more than the 1 MB of a page
+
+
+# --- images without a sidecar ----------------------------------------
+
+LONE = "red shoes/图 a+b%20c#d 🎨.png"
+
+
+def test_an_image_alone_is_known_since_it_was_first_noted(store: DynamoStore) -> None:
+    store.note_lone(LONE, 100.0)
+    store.note_lone(LONE, 200.0)  # its event came again, or a newer version of it
+
+    assert store.lone(100.0, 10) == []  # not before that time
+    assert store.lone(100.5, 10) == [LONE]
+    assert store.forget_lone(LONE) is None  # no record stood for it
+    assert store.lone(float("inf"), 10) == []
+
+
+def test_no_more_images_are_given_than_were_asked_for(store: DynamoStore) -> None:
+    for number in range(6):
+        store.note_lone(f"{number}.png", 100.0 - number)
+
+    assert store.lone(1000.0, 4) == ["0.png", "1.png", "2.png", "3.png"]
+    assert store.lone(97.5, 4) == ["3.png", "4.png", "5.png"]
+
+
+def test_young_images_do_not_hide_the_old_ones_behind_them(store: DynamoStore) -> None:
+    for number in range(8):
+        store.note_lone(f"{number}.png", 1.0 if number > 5 else 500.0)
+
+    assert store.lone(100.0, 2) == ["6.png", "7.png"]
+
+
+def test_an_image_with_a_record_is_no_longer_listed_and_its_record_is_given_once(
+    store: DynamoStore,
+) -> None:
+    store.note_lone(LONE, 100.0)
+    store.note_lone(LONE, 1000.0, "a" * 16)
+
+    assert store.lone(float("inf"), 10) == []
+    assert store.forget_lone(LONE) == "a" * 16
+    assert store.forget_lone(LONE) is None
+
+
+def test_a_later_record_takes_the_place_of_an_earlier_one(store: DynamoStore) -> None:
+    store.note_lone(LONE, 100.0, "a" * 16)
+    store.note_lone(LONE, 200.0, "b" * 16)
+
+    assert store.forget_lone(LONE) == "b" * 16
+    assert store.forget_lone(LONE) is None
+
+
+def test_an_image_that_comes_again_is_listed_beside_its_record_and_both_are_forgotten(
+    store: DynamoStore,
+) -> None:
+    store.note_lone(LONE, 100.0, "a" * 16)
+    store.note_lone(LONE, 200.0)
+
+    assert store.lone(300.0, 10) == [LONE]
+    assert store.forget_lone(LONE) == "a" * 16
+    assert store.lone(float("inf"), 10) == []
+
+
+def test_forgetting_one_image_leaves_the_others(store: DynamoStore) -> None:
+    store.note_lone("a.png", 1.0)
+    store.note_lone("b.png", 1.0)
+    store.note_lone("c.png", 1.0, "c" * 16)
+
+    assert store.forget_lone("a.png") is None
+    assert store.forget_lone("never.png") is None
+
+    assert store.lone(2.0, 10) == ["b.png"]
+    assert store.forget_lone("c.png") == "c" * 16
+
+
+def test_one_who_forgets_an_image_that_two_forget_at_once_gets_the_record(stack: Stack) -> None:
+    # Its record is to be closed once.
+    clients = [boto3.client("dynamodb") for _ in range(2)]
+    stores = [DynamoStore(client, stack.table) for client in clients]
+    for number in range(10):
+        stores[0].note_lone(f"{number}.png", 1.0, f"{number}" * 16)
+    together = threading.Barrier(2)
+
+    def forget(own: DynamoStore) -> list[str | None]:
+        together.wait(30)
+        return [own.forget_lone(f"{number}.png") for number in range(10)]
+
+    with one_at_a_time(*clients), ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(forget, stores)
+
+    for number, found in enumerate(zip(first, second, strict=True)):
+        assert sorted(found, key=str) == sorted([None, f"{number}" * 16], key=str)
+
+
+@pytest.mark.parametrize("key", ["k" * 1024, "图" * 341])
+def test_the_longest_key_of_a_lone_image_fits(store: DynamoStore, key: str) -> None:
+    store.note_lone(key, 1.0)
+    assert store.lone(2.0, 1) == [key]
+
+    store.note_lone(key, 1.0, "a" * 16)
+
+    assert store.forget_lone(key) == "a" * 16
+
+
+# --- looking through the inbox ----------------------------------------
+
+
+def test_before_the_first_sweep_there_is_none(store: DynamoStore) -> None:
+    assert store.sweep() == Sweep()
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        Sweep(since=-600.0, started_at=1_700_000_000.25, after=""),
+        Sweep(since=1.5, started_at=2.5, after="图 a+b%20c#d 🎨.png"),
+        Sweep(since=1.5, started_at=2.5, after="k" * 1024),
+        Sweep(since=1_699_999_400.125, started_at=1_700_000_000.0, after=None),
+    ],
+)
+def test_a_sweep_is_remembered_as_it_is(store: DynamoStore, sweep: Sweep) -> None:
+    store.note_sweep(sweep)
+
+    assert store.sweep() == sweep
+
+
+def test_a_sweep_that_is_through_forgets_where_it_was(store: DynamoStore) -> None:
+    store.note_sweep(Sweep(since=1.0, started_at=2.0, after="a.png"))
+    store.note_sweep(Sweep(since=1.0, started_at=2.0, after=None))
+
+    assert store.sweep().after is None

@@ -265,6 +265,36 @@ def test_a_failed_task_in_the_choices_protocol(api: Api, start: StartApi) -> Non
     assert refusal(on_top)[:2] == (400, "DataInspectionFailed")
 
 
+def test_the_moments_of_every_task_are_shown(start: StartApi) -> None:
+    api = start(time_scale=0.01, accounts={"sk-test": "one"})
+    shown = f"{api.simulator.origin}/_simulator/tasks"
+    assert httpx.get(shown).json() == {"tasks": []}
+    ids = [api.create(wanx(prompt=word)) for word in ("red", "unsafe-output")]
+    early = httpx.get(shown).json()["tasks"]
+    assert [task["task_id"] for task in early] == ids
+    for task_id in ids:
+        api.finished(task_id)
+    tasks = httpx.get(shown).json()["tasks"]
+    assert [task["status"] for task in tasks] == ["SUCCEEDED", "FAILED"]
+    assert [task["created"] for task in tasks] == [task["created"] for task in early]
+    for task in tasks:
+        assert (task["account"], task["model"]) == ("one", "wanx2.1-imageedit")
+        assert task["created"] <= task["started"] < task["ended"]
+
+
+def test_a_task_that_waits_has_not_started(start: StartApi) -> None:
+    api = start()  # in its own time, so that the first two still run
+    for _ in range(2):
+        api.until(api.create(wanx()), {"RUNNING"})
+    api.simulator.clock.advance(1)  # the rate: two creates a second
+    api.create(wanx())
+    *running, waiting = httpx.get(f"{api.simulator.origin}/_simulator/tasks").json()["tasks"]
+    assert all(task["started"] is not None and task["ended"] is None for task in running)
+    assert waiting["status"] == "PENDING"
+    assert waiting["started"] is None
+    assert waiting["ended"] is None
+
+
 @pytest.mark.parametrize(
     ("word", "code"),
     [("one-unsafe", "DataInspectionFailed"), ("one-timeout", "InternalError.Timeout")],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from retouch.events import ExecutionEnded, Kick, KickBatch, ObjectCreated, Turn
+from retouch.events import Command, ExecutionEnded, Kick, KickBatch, ObjectCreated, Turn
 
 OBJECT_CREATED: dict[str, Any] = {
     "version": "0",
@@ -172,3 +172,65 @@ def test_an_execution_of_something_else_is_refused(carried: dict[str, Any]) -> N
     event["detail"]["input"] = json.dumps(carried)
     with pytest.raises(ValidationError):
         ExecutionEnded.turn_in(event)
+
+
+# --- a person's commands ----------------------------------------
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry", "adopt", "again", "fail"])
+def test_a_command_names_its_job(command: str) -> None:
+    said = Command.model_validate({"command": command, "job_id": "0123456789abcdef"})
+    assert (said.command, said.job_id, said.task_id) == (command, "0123456789abcdef", None)
+
+
+def test_a_command_may_name_a_task() -> None:
+    said = {"command": "adopt", "job_id": "0123456789abcdef", "task_id": "86ecf553-d340-4e21"}
+    assert Command.model_validate(said).task_id == "86ecf553-d340-4e21"
+    assert Command.model_validate(said | {"task_id": None}).task_id is None
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({"command": "delete"}, id="no such command"),
+        pytest.param({"command": "Cancel"}, id="a capital"),
+        pytest.param({"command": ""}, id="an empty command"),
+        pytest.param({"command": None}, id="a null command"),
+        pytest.param({"command": ["cancel"]}, id="a list"),
+        pytest.param({"job_id": ""}, id="an empty job"),
+        pytest.param({"job_id": "0123456789ABCDEF"}, id="capitals"),
+        pytest.param({"job_id": "0123456789abcde"}, id="too short"),
+        pytest.param({"job_id": "0123456789abcdef0"}, id="too long"),
+        pytest.param({"job_id": "0123456789abcdef\n"}, id="a line end"),
+        pytest.param({"job_id": "../../etc/passwd0"}, id="a path"),
+        pytest.param({"job_id": "shoes/red.png.json"}, id="a sidecar's key"),
+        pytest.param({"job_id": None}, id="a null job"),
+        pytest.param({"task_id": ""}, id="an empty task"),
+        pytest.param({"task_id": "x" * 201}, id="an endless task"),
+        pytest.param({"task_id": 7}, id="a number for a task"),
+    ],
+)
+def test_what_is_no_command_is_refused(broken: dict[str, Any]) -> None:
+    right = {"command": "adopt", "job_id": "0123456789abcdef", "task_id": "86ecf553-d340-4e21"}
+    with pytest.raises(ValidationError):
+        Command.model_validate(right | broken)
+
+
+@pytest.mark.parametrize("missing", ["command", "job_id"])
+def test_a_command_without_its_parts_is_refused(missing: str) -> None:
+    right = {"command": "cancel", "job_id": "0123456789abcdef"}
+    del right[missing]
+    with pytest.raises(ValidationError):
+        Command.model_validate(right)
+
+
+@pytest.mark.parametrize("key", ["a+b c%20#d.png", "图片/红色 🎨.png", "a/b.png"])
+def test_an_object_told_of_once_more_reads_as_one_of_s3_s_own(key: str) -> None:
+    # What `SqsUploads.announce` sends has no version, no size and no time.
+    told = {
+        "source": "aws.s3",
+        "detail-type": "Object Created",
+        "detail": {"bucket": {"name": "inbox"}, "object": {"key": key}},
+    }
+    read = ObjectCreated.model_validate_json(json.dumps(told, ensure_ascii=False))
+    assert read.detail.object.key == key

@@ -1,4 +1,5 @@
-"""The provider's client against a real socket on loopback: limits of time, drips, and cuts.
+"""The provider's client against a real socket on loopback: limits of time, drips, and cuts; and
+against a network of our making, where names lead to any address.
 
 A server plays one script for each connection. It waits for what the client does; only a drip has a
 pace of its own. The client's limits are short, and how long a call took is bounded from above only,
@@ -11,15 +12,26 @@ import json
 import logging
 import queue
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
+import httpcore
+import httpx
 import pytest
 
-from retouch.errors import NOT_REACHED, NOT_SENT, OutcomeUnknown, ProviderRefused, TryLater
+from retouch.errors import (
+    NOT_REACHED,
+    NOT_SENT,
+    OutcomeUnknown,
+    ProviderRefused,
+    ResultHostUnknown,
+    TryLater,
+)
 from retouch.provider.answers import parse, task_answer
 from retouch.provider.client import DashScope, Limit, Limits, connection_pool
 from retouch.provider.requests import Request
@@ -569,6 +581,352 @@ def test_a_download_ends_in_time(script: Script) -> None:
     ):
         for _ in chunks:
             pass
+
+
+def drips_the_size_of_a_chunk(peer: Peer) -> None:
+    peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    peer.drip(b"0")
+
+
+def drips_what_unpacks_to_nothing(peer: Peer) -> None:
+    peer.send(
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: 100000\r\n\r\n\x78\x9c"
+    )
+    peer.drip(b"\x00\x00\x00\xff\xff")  # an empty block that is stored as it is
+
+
+def drips_without_a_length(peer: Peer) -> None:
+    peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    peer.drip(b" ")
+
+
+def pauses_without_a_length(peer: Peer) -> None:
+    peer.send(b"HTTP/1.1 200 OK\r\n\r\nabc")
+    peer.until_gone()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        drips_the_body,
+        drips_the_size_of_a_chunk,
+        drips_what_unpacks_to_nothing,
+        drips_without_a_length,
+        pauses_without_a_length,
+    ],
+    ids=lambda s: s.__name__,
+)
+def test_a_download_ends_at_its_total_however_it_keeps_coming(script: Script) -> None:
+    limits = replace(SHORT, fetch=Limit(first_byte=SOON, total=0.6))
+    with (
+        served(script) as server,
+        provider(server, limits) as client,
+        soon(),
+        pytest.raises(TryLater),
+        client.fetch(f"http://127.0.0.1:{server.port}/a.png") as chunks,
+    ):
+        for _ in chunks:
+            pass
+
+
+def test_of_a_download_longer_than_promised_the_promised_part_is_taken() -> None:
+    with (
+        served(lambda peer: peer.answer(b"12345 and more", length=5)) as server,
+        provider(server) as client,
+    ):
+        url = f"http://127.0.0.1:{server.port}/a.png"
+        for _ in range(2):  # what follows is not taken for the next answer
+            with client.fetch(url) as chunks:
+                assert b"".join(chunks) == b"12345"
+        assert len(server.requests) == 2
+
+
+def test_a_download_that_is_not_read_to_its_end_lets_go_of_its_connection() -> None:
+    def waits(peer: Peer) -> None:
+        peer.answer(b"abc", length=100)
+        peer.until_gone()
+
+    limits = replace(SHORT, fetch=Limit(first_byte=60.0, total=60.0))
+    before = set(threading.enumerate())
+    with served(waits) as server:
+        with (
+            provider(server, limits) as client,
+            client.fetch(f"http://127.0.0.1:{server.port}/a.png") as chunks,
+        ):
+            assert next(chunks) == b"abc"
+        server.await_served()
+    timers = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+    assert [t for t in timers if t not in before and not t.finished.is_set()] == []
+
+
+# --- where a name leads ----------------------------------------------------------------------------
+
+HOST = "dashscope-result-bj.oss-cn-beijing.aliyuncs.com"
+
+
+class Line(httpcore.NetworkStream):
+    """A connection whose other end has an address of our choice, and answers with `pieces`."""
+
+    def __init__(self, end: object, *pieces: bytes):
+        self._end = end
+        self.unread = list(pieces)
+        self.written = b""
+        self.closed = False
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self.unread.pop(0) if self.unread else b""
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.written += buffer
+
+    def close(self) -> None:
+        self.closed = True
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        return self
+
+    def get_extra_info(self, info: str) -> object:
+        if info == "server_addr" and isinstance(self._end, Exception):
+            raise self._end
+        return self._end if info == "server_addr" else None
+
+
+class Network(httpcore.NetworkBackend):
+    """Where every name leads to the next of `lines`."""
+
+    def __init__(self, *lines: Line):
+        self._lines = list(lines)
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        return self._lines.pop(0)
+
+
+class Lying(httpcore.SyncBackend):
+    """Where every name leads to a server on this machine, by a socket."""
+
+    def __init__(self, server: Server):
+        self._port = server.port
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        return super().connect_tcp("127.0.0.1", self._port, timeout)
+
+
+class Body(httpx.SyncByteStream):
+    def __init__(self, stream: Iterable[bytes]):
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream)
+
+    def close(self) -> None:
+        if isinstance(self._stream, Closable):
+            self._stream.close()
+
+
+@runtime_checkable
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+class Over(httpx.BaseTransport):
+    """What `httpx.HTTPTransport` is, over a network of our choice."""
+
+    def __init__(self, network: httpcore.NetworkBackend):
+        self._pool = httpcore.ConnectionPool(network_backend=network)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.SyncByteStream)
+        sent = httpcore.Request(
+            request.method,
+            httpcore.URL(
+                scheme=request.url.raw_scheme,
+                host=request.url.raw_host,
+                port=request.url.port,
+                target=request.url.raw_path,
+            ),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        answer = self._pool.handle_request(sent)
+        assert isinstance(answer.stream, Iterable)
+        return httpx.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=Body(answer.stream),
+            extensions=answer.extensions,
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+@contextmanager
+def provider_over(network: httpcore.NetworkBackend, *hosts: str) -> Iterator[DashScope]:
+    with connection_pool(Over(network)) as pool:
+        yield DashScope(
+            f"https://{HOST}/api/v1", lambda: KEY, http=pool, result_hosts=hosts, limits=SHORT
+        )
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+PRIVATE = [
+    "10.0.0.5",
+    "172.16.0.1",
+    "192.168.1.1",
+    "127.0.0.1",
+    "127.8.8.8",
+    "169.254.169.254",
+    "100.100.100.200",
+    "0.0.0.0",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "198.18.0.7",
+    "::",
+    "::1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fec0::1",
+    "fd00:ec2::254",
+    "ff0e::1",
+    "2001:db8::1",
+    "::ffff:10.0.0.5",
+    "::ffff:127.0.0.1",
+    "::ffff:a9fe:a9fe",
+    "::10.0.0.5",
+    "64:ff9b::10.0.0.5",
+    "64:ff9b:1::1",
+    "2002:a00:5::1",
+    "2001:0:a00:5::1",
+    "4000::1",
+]
+PUBLIC = ["47.95.1.1", "2408:4001::1", "::ffff:47.95.1.1", "64:ff9b::47.95.1.1"]
+
+
+@pytest.mark.parametrize(
+    ("address", "host"), [(PRIVATE[0], "results.example.com"), *((each, HOST) for each in PRIVATE)]
+)
+def test_nothing_is_sent_where_a_listed_name_leads_to_no_public_address(
+    address: str, host: str
+) -> None:
+    line = Line((address, 443), HEAD, b"png")
+    with (
+        provider_over(Network(line), "results.example.com") as client,
+        pytest.raises(ResultHostUnknown) as caught,
+        client.fetch(f"https://{host}/a.png?Signature=hidden"),
+    ):
+        pytest.fail("the result is there to be read")
+    assert line.written == b""
+    assert line.closed
+    assert host in str(caught.value)
+    assert address in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_a_public_address_is_fetched_from(address: str) -> None:
+    line = Line((address, 443, 0, 0), HEAD, b"png")
+    with (
+        provider_over(Network(line)) as client,
+        client.fetch(f"https://{HOST}/a.png") as chunks,
+    ):
+        assert b"".join(chunks) == b"png"
+
+
+@pytest.mark.parametrize("end", [None, (), ("",), ("nowhere", 443), "/run/socket"], ids=repr)
+def test_an_end_that_is_no_address_is_not_public(end: object) -> None:
+    line = Line(end, HEAD, b"png")
+    with (
+        provider_over(Network(line)) as client,
+        pytest.raises(ResultHostUnknown),
+        client.fetch(f"https://{HOST}/a.png"),
+    ):
+        pytest.fail("the result is there to be read")
+    assert line.written == b""
+
+
+def test_a_connection_that_broke_before_it_could_be_looked_at_is_made_again_later() -> None:
+    line = Line(OSError(107, "Transport endpoint is not connected"), HEAD, b"png")
+    with (
+        provider_over(Network(line)) as client,
+        pytest.raises(TryLater),
+        client.fetch(f"https://{HOST}/a.png"),
+    ):
+        pytest.fail("the result is there to be read")
+    assert line.closed
+
+
+def test_a_connection_that_was_opened_for_another_call_is_looked_at_too() -> None:
+    first = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(CREATED)
+    line = Line(("10.0.0.5", 443), first, CREATED, HEAD, b"png")
+    with provider_over(Network(line)) as client:
+        assert client.query("t").status == "PENDING"  # the base URL may be anywhere
+        with (
+            pytest.raises(ResultHostUnknown, match=r"10\.0\.0\.5"),
+            client.fetch(f"https://{HOST}/a.png"),
+        ):
+            pytest.fail("the result is there to be read")
+    assert line.unread == [b"png"]
+    assert line.closed
+
+
+def test_each_connection_is_looked_at() -> None:
+    close = HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    public, private = Line(("47.95.1.1", 443), close, b"png"), Line(("10.0.0.5", 443), HEAD, b"png")
+    with provider_over(Network(public, private)) as client:
+        with client.fetch(f"https://{HOST}/a.png") as chunks:
+            assert b"".join(chunks) == b"png"
+        with pytest.raises(ResultHostUnknown), client.fetch(f"https://{HOST}/a.png"):
+            pytest.fail("the result is there to be read")
+    assert private.written == b""
+
+
+def test_a_server_on_this_machine_that_a_public_name_leads_to_hears_nothing() -> None:
+    heard: queue.Queue[bytes] = queue.Queue()
+    with (
+        served(lambda peer: heard.put(peer.read(65536)), reads=False) as server,
+        provider_over(Lying(server)) as client,
+    ):
+        with (
+            soon(),
+            pytest.raises(ResultHostUnknown, match=r"127\.0\.0\.1"),
+            client.fetch(f"https://{HOST}/a.png"),
+        ):
+            pytest.fail("the result is there to be read")
+        assert heard.get(timeout=SOON) == b""
+
+
+def test_no_proxy_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(hangs_up) as proxy, served(lambda peer: peer.answer(CREATED)) as server:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+            monkeypatch.setenv(name.lower(), f"http://127.0.0.1:{proxy.port}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        with provider(server) as client:
+            assert client.query("t").status == "PENDING"
+        assert len(server.requests) == 1
+        assert proxy.requests == []
 
 
 # --- secrets ---------------------------------------------------------------------------------------

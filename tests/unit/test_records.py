@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import SimpleNamespace
@@ -11,7 +11,18 @@ from typing import Any, cast
 
 import pytest
 
-from retouch.jobs import Cost, Failure, Finding, Job, Output, Source, Status, Way
+from retouch.jobs import (
+    Cost,
+    Failure,
+    Finding,
+    Job,
+    Output,
+    Source,
+    Status,
+    Way,
+    retried,
+    settle,
+)
 from retouch.ports import App
 from retouch.records import EVENT_SOURCE, EVENT_TYPE, announcement, cost_of, publish, record
 from retouch.registry import MODELS, Json
@@ -25,6 +36,7 @@ PROMPT = "a ceramic rabbit holding a ceramic flower"
 
 DONE = Job(
     job_id="0123456789abcdef",
+    message_version=9,
     version=9,
     status=Status.PARTIAL,
     created_at=1775124000.0,
@@ -56,6 +68,7 @@ DONE = Job(
     fence=3,
     admitted_at=1775124001.0,
     intent_at=1775124002.0,
+    lost_at=1775124002.5,
     running_at=1775124003.0,
     ended_at=1775124050.0,
     finished_at=1775124060.0,
@@ -72,6 +85,7 @@ DONE = Job(
             size=99,
             width=800,
             height=600,
+            number=1,
         ),
     ),
     image_failures=(Failure(code="InternalError.Timeout", message="too slow"),),
@@ -124,6 +138,7 @@ def test_a_record_holds_what_architecture_6_promises() -> None:
             "size": 99,
             "width": 800,
             "height": 600,
+            "number": 1,
         }
     ]
     assert made["cost"] == {"images": 1, "price": "0.14", "amount": "0.14", "currency": "CNY"}
@@ -275,9 +290,9 @@ class Store:
     def latest_job_of(self, sidecar: str) -> str | None:
         return self.jobs[0].job_id
 
-    def mark_published(self, job_id: str, version: int) -> None:
+    def mark_published(self, job_id: str, *versions: int) -> None:
         assert job_id == DONE.job_id
-        self.marked.append(version)
+        self.marked += versions
 
 
 @dataclass
@@ -294,8 +309,8 @@ class Notices:
     events: list[tuple[str, Mapping[str, Json]]] = field(default_factory=list)
     notified: list[tuple[str, Mapping[str, Json], Mapping[str, str]]] = field(default_factory=list)
 
-    def event(self, detail_type: str, detail: Mapping[str, Json]) -> None:
-        self.events.append((detail_type, detail))
+    def tell(self, detail_type: str, details: Sequence[Mapping[str, Json]]) -> None:
+        self.events += [(detail_type, detail) for detail in details]
 
     def notify(
         self, subject: str, message: Mapping[str, Json], attributes: Mapping[str, str]
@@ -323,8 +338,8 @@ class World:
             stack="retouch", inbox="the-inbox", outbox="the-outbox", models=MODELS
         )
 
-    def publish(self, job: Job) -> None:
-        publish(cast("App", self), job)
+    def publish(self, *changes: Job) -> None:
+        publish(cast("App", self), *changes)
 
     @property
     def notification(self) -> tuple[str, Mapping[str, Json], Mapping[str, str]]:
@@ -332,7 +347,7 @@ class World:
         return self.notices.notified[0]
 
 
-RUNNING = DONE.model_copy(update={"status": Status.RUNNING, "version": 5})
+RUNNING = DONE.model_copy(update={"status": Status.RUNNING, "version": 5, "message_version": None})
 
 
 def test_a_finished_job_is_written_announced_and_notified() -> None:
@@ -355,22 +370,30 @@ def test_a_job_still_running_is_written_and_announced_but_nobody_is_notified() -
     assert world.notices.notified == []
 
 
-@pytest.mark.parametrize(
-    ("status", "notified"),
-    [
-        *((status, False) for status in ("WAITING", "QUEUED", "ADMITTED", "CREATING")),
-        *((status, False) for status in ("RUNNING", "FINALIZING")),
-        *((status, True) for status in ("SUCCEEDED", "PARTIAL", "FAILED", "REJECTED", "CANCELED")),
-        ("UNRESOLVED", True),
-    ],
-)
-def test_notifications_are_for_ends_and_for_doubts_that_need_a_person(
-    status: str, notified: bool
-) -> None:
-    job = DONE.model_copy(update={"status": Status(status)})
+@pytest.mark.parametrize("status", list(Status))
+def test_messages_are_for_ends_and_for_doubts_that_need_a_person(status: Status) -> None:
+    before = RUNNING.model_copy(update={"status": Status.CREATING})
+    job, _ = settle(before, 1775124060.0, status)
     world = World(job)
     world.publish(job)
-    assert (len(world.notices.notified) == 1) is notified
+    assert (len(world.notices.notified) == 1) is status.settled
+
+
+def test_a_later_note_on_a_job_that_has_ended_is_no_second_message() -> None:
+    noted, _ = retried(DONE, "b" * 16, 1775124060.0)
+    world = World(noted)
+    world.publish(noted)
+    assert len(world.notices.events) == 1
+    assert world.notices.notified == []
+
+
+def test_several_changes_make_one_record_and_an_event_each() -> None:
+    world = World(DONE)
+    world.publish(RUNNING, DONE)
+    assert len(world.outbox.written) == 1
+    assert [detail["status"] for _, detail in world.notices.events] == ["RUNNING", "PARTIAL"]
+    assert len(world.notices.notified) == 1
+    assert world.store.marked == [5, 9]
 
 
 def test_a_late_publisher_tells_its_own_change_but_writes_the_latest_record() -> None:
@@ -464,5 +487,5 @@ def test_subscriptions_can_filter_on_attributes(
     job = DONE.model_copy(update=changes)
     world = World(job)
     world.publish(job)
-    assert world.notification[2] == attributes
+    assert world.notification[2] == {"kind": "job", **attributes}
     assert all(world.notification[2].values())

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from retouch.errors import OperatorError, SettingsError
-from retouch.registry import MODELS, QUERIES_PER_SECOND
+from retouch.registry import MODELS
 from retouch.settings import Delivery, Endpoint, Price, Prices, Settings, endpoints
 
 from .helpers import QWEN, WAN, WAN_25, WAN_26, WAN_PRO, WANX
@@ -18,6 +18,7 @@ COMPLETE = {
     "RETOUCH_INBOX": "retouch-inbox",
     "RETOUCH_OUTBOX": "retouch-outbox",
     "RETOUCH_KICKS_URL": "https://sqs.example/kicks.fifo",
+    "RETOUCH_UPLOADS_URL": "https://sqs.example/uploads",
     "RETOUCH_TOPIC_ARN": "arn:aws:sns:eu-central-1:111122223333:retouch",
     "RETOUCH_EVENT_BUS": "retouch-bus",
     "RETOUCH_API_KEY_SECRET": "retouch-key",
@@ -29,6 +30,7 @@ COMPLETE = {
     "RETOUCH_INPUT_DELIVERY": "presigned",
     "RETOUCH_WINDOW_MARGIN": "1",
     "RETOUCH_SYNC_WINDOW": "4",
+    "RETOUCH_ACCOUNT_USE": "alone",
     "RETOUCH_PRICES": "{}",
 }
 
@@ -46,6 +48,7 @@ def test_a_complete_environment_gives_settings() -> None:
     assert found.inbox == "retouch-inbox"
     assert found.outbox == "retouch-outbox"
     assert found.kicks_url == "https://sqs.example/kicks.fifo"
+    assert found.uploads_url == "https://sqs.example/uploads"
     assert found.topic_arn == "arn:aws:sns:eu-central-1:111122223333:retouch"
     assert found.event_bus == "retouch-bus"
     assert found.api_key_secret == "retouch-key"
@@ -100,6 +103,9 @@ def test_a_window_margin_of_zero_is_allowed() -> None:
         ("RETOUCH_MODELS", "[]"),
         ("RETOUCH_INPUT_DELIVERY", ""),
         ("RETOUCH_INPUT_DELIVERY", "upload"),
+        ("RETOUCH_ACCOUNT_USE", ""),
+        ("RETOUCH_ACCOUNT_USE", "Shared"),
+        ("RETOUCH_ACCOUNT_USE", "true"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_named(name: str, value: str) -> None:
@@ -278,45 +284,20 @@ def test_the_settings_hold_every_region_with_its_endpoint() -> None:
     }
 
 
-# --- how often tasks are asked after ---------------------------------------------------------------
+# --- who else uses the account ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("region", "running"),
-    [
-        # wanx2.1 2, and wan2.5, wan2.6, wan2.7 and its pro 5 each (contract 3.1)
-        ("beijing", [2, 5, 5, 5, 5]),
-        ("singapore", [5, 5, 5, 5]),
-        ("virginia", [5]),
-        ("frankfurt", [5]),
-    ],
-)
-@pytest.mark.parametrize("margin", [0, 1, 3])
-def test_tasks_are_asked_after_no_more_often_than_15_times_a_second_in_a_region(
-    region: str, running: list[int], margin: int
-) -> None:
-    found = Settings.from_env(COMPLETE | {"RETOUCH_WINDOW_MARGIN": str(margin)})
-    in_flight = sum(quota + margin for quota in running)
-    interval = found.query_interval(region)
-    assert interval == pytest.approx(in_flight / 15)
-    assert in_flight / interval <= QUERIES_PER_SECOND + 1e-9
+@pytest.mark.parametrize(("value", "shared"), [("alone", False), ("shared", True)])
+def test_an_account_is_shared_only_where_that_is_said(value: str, shared: bool) -> None:
+    assert Settings.from_env(COMPLETE | {"RETOUCH_ACCOUNT_USE": value}).account_shared is shared
 
 
-def test_larger_limits_and_new_snapshots_make_the_interval_longer() -> None:
-    models = (
-        '{"wan2.7-image": {"quota": {"creates": 50, "running": 100}},'
-        ' "wan2.7-image-2026-09-01": {"like": "wan2.7-image", "regions": ["beijing"]},'
-        ' "qwen-image-edit-plus": {"quota": {"creates": 5, "running": 500}}}'
-    )
-    found = Settings.from_env(COMPLETE | {"RETOUCH_MODELS": models, "RETOUCH_WINDOW_MARGIN": "0"})
-    assert found.query_interval("beijing") == pytest.approx((2 + 5 + 5 + 100 + 5 + 5) / 15)
-    assert found.query_interval("singapore") == pytest.approx((5 + 5 + 100 + 5) / 15)
-    assert found.query_interval("virginia") == pytest.approx(5 / 15)
+# --- models ----------------------------------------------------------------------------------------
 
 
-def test_the_models_with_tasks_are_those_counted() -> None:
-    counted = {name for name, model in MODELS.items() if model.quota.running is not None}
-    assert counted == {WANX, WAN_25, WAN_26, WAN, WAN_PRO}
+def test_the_models_that_make_tasks_are_the_ones_with_a_limit_on_running_ones() -> None:
+    limited = {name for name, model in MODELS.items() if model.quota.running is not None}
+    assert limited == {WANX, WAN_25, WAN_26, WAN, WAN_PRO}
     assert MODELS[QWEN].quota.running is None
 
 

@@ -1,10 +1,10 @@
-"""Kicks in SQS, executions in Step Functions, events in EventBridge, notifications in SNS."""
+"""Kicks and uploads in SQS, executions in Step Functions, events in EventBridge, messages in SNS."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from retouch.errors import TryLater
@@ -34,6 +34,26 @@ class SqsKicks:
             # Always a new one: a kick that is dropped as a duplicate of one already worked off
             # would leave its job lying until reconcile comes round.
             MessageDeduplicationId=uuid.uuid4().hex,
+        )
+
+
+class SqsUploads:
+    """`retouch.ports.Uploads` on the queue that S3's events go to."""
+
+    def __init__(self, client: SQSClient, queue_url: str, bucket: str):
+        self._client = client
+        self._queue_url = queue_url
+        self._bucket = bucket
+
+    def announce(self, key: str) -> None:
+        """See `retouch.ports.Uploads.announce`: an event as S3's own, as far as `submit` reads it."""
+        event = {
+            "source": "aws.s3",
+            "detail-type": "Object Created",
+            "detail": {"bucket": {"name": self._bucket}, "object": {"key": key}},
+        }
+        self._client.send_message(
+            QueueUrl=self._queue_url, MessageBody=json.dumps(event, ensure_ascii=False)
         )
 
 
@@ -72,11 +92,11 @@ class AwsNotices:
         self._bus = bus
         self._topic_arn = topic_arn
 
-    def event(self, detail_type: str, detail: Mapping[str, Json]) -> None:
-        """See `retouch.ports.Notices.event`.
+    def tell(self, detail_type: str, details: Sequence[Mapping[str, Json]]) -> None:
+        """See `retouch.ports.Notices.tell`.
 
         Raises:
-            TryLater: the bus did not take it.
+            TryLater: the bus did not take one of them.
         """
         answer = self._events.put_events(
             Entries=[
@@ -86,11 +106,12 @@ class AwsNotices:
                     "Detail": json.dumps(detail, ensure_ascii=False),
                     "EventBusName": self._bus,
                 }
+                for detail in details
             ]
         )
         if answer["FailedEntryCount"]:
-            code = answer["Entries"][0].get("ErrorCode", "unknown")
-            raise TryLater(f"the event bus did not take an event: {code}")
+            codes = {entry["ErrorCode"] for entry in answer["Entries"] if "ErrorCode" in entry}
+            raise TryLater(f"the event bus did not take an event: {', '.join(sorted(codes))}")
 
     def notify(
         self, subject: str, message: Mapping[str, Json], attributes: Mapping[str, str]

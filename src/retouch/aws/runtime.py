@@ -14,7 +14,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities import parameters
 from botocore.config import Config
 
-from retouch.aws.messaging import AwsNotices, SqsKicks, StepFunctionsExecutions
+from retouch.aws.messaging import AwsNotices, SqsKicks, SqsUploads, StepFunctionsExecutions
 from retouch.aws.storage import S3Inbox, S3Outbox
 from retouch.aws.store import DynamoStore
 from retouch.errors import SettingsError
@@ -85,6 +85,13 @@ class Runtime:
     def kicks(self) -> SqsKicks:
         """The kick queue."""
         return SqsKicks(boto3.client("sqs", config=_CONFIG), self.settings.kicks_url)
+
+    @cached_property
+    def uploads(self) -> SqsUploads:
+        """The queue of uploads."""
+        settings = self.settings
+        client = boto3.client("sqs", config=_CONFIG)
+        return SqsUploads(client, settings.uploads_url, settings.inbox)
 
     @cached_property
     def executions(self) -> StepFunctionsExecutions:

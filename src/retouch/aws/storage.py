@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Final, cast
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, TypedDict
 
-from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from retouch.ports import Stored
+from retouch.errors import Conflict
+from retouch.ports import Listed, Stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 _GONE: Final = frozenset(
     {"404", "NoSuchKey", "NoSuchVersion", "NotFound", "405", "MethodNotAllowed"}
 )
+_CONDITION_FAILED: Final = frozenset(
+    {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
+)
+"""How S3 says that something else lies there: 412; 409 where it came meanwhile; 404 where it went."""
 _PART_BYTES: Final = 8 * 1024 * 1024
-_IN_ORDER: Final = TransferConfig(multipart_chunksize=_PART_BYTES, use_threads=False)
+_LISTED_AT_ONCE: Final = 1000
 _NO_VERSION: Final = "null"
 """What S3 calls the version of an object in a bucket without versioning."""
 
@@ -79,31 +84,70 @@ class S3Inbox:
         )
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
+    def listing(self, after: str | None) -> Sequence[Listed]:
+        """See `retouch.ports.ListedInbox.listing`."""
+        marker = after or ""
+        while True:
+            answer = self._client.list_object_versions(
+                Bucket=self._bucket, KeyMarker=marker, MaxKeys=_LISTED_AT_ONCE
+            )
+            versions = answer.get("Versions", [])
+            found = [
+                Listed(v["Key"], v.get("VersionId", _NO_VERSION), v["LastModified"].timestamp())
+                for v in versions
+                if v["IsLatest"]
+            ]
+            # A page may hold nothing but older versions and delete markers.
+            if found or not answer["IsTruncated"]:
+                return found
+            marker = answer["NextKeyMarker"]
+
     def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:
         """See `retouch.ports.Inbox.presign`."""
         return _presign(self._client, self._bucket, key, version_id, content_type, seconds)
 
 
-class _Reader(io.RawIOBase):
-    """Chunks as a file, for an upload that reads as it goes."""
+class _Condition(TypedDict, total=False):
+    IfMatch: str
+    IfNoneMatch: str
+
+
+def _only_over(etag: str | None) -> _Condition:
+    return {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+
+
+@contextmanager
+def _conditionally(key: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _CONDITION_FAILED:
+            raise Conflict(f"somebody else wrote {key} first") from error
+        raise
+
+
+class _Parts:
+    """Chunks, to be had in parts of 8 MiB; of what came, at most one part and one chunk wait."""
 
     def __init__(self, chunks: Iterator[bytes]):
         self._chunks = chunks
-        self._rest = b""
+        self._gathered = bytearray()
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        wanted = _PART_BYTES if size is None or size < 0 else size
-        gathered = bytearray(self._rest)
-        while len(gathered) < wanted:
+    def one_is_left(self) -> bool:
+        """Whether the next part is the last; it may be shorter than the others, or empty."""
+        while len(self._gathered) <= _PART_BYTES:
             chunk = next(self._chunks, None)
             if chunk is None:
-                break
-            gathered += chunk
-        self._rest = bytes(gathered[wanted:])
-        return bytes(gathered[:wanted])
+                return True
+            self._gathered += chunk
+        return False
+
+    def take(self) -> bytes:
+        """The next part, once it is known whether it is the last."""
+        with memoryview(self._gathered) as view:
+            part = bytes(view[:_PART_BYTES])
+        del self._gathered[:_PART_BYTES]
+        return part
 
 
 class S3Outbox:
@@ -128,27 +172,71 @@ class S3Outbox:
         """See `retouch.ports.Outbox.presign`."""
         return _presign(self._client, self._bucket, key, version_id, content_type, seconds)
 
-    def put_stream(self, key: str, chunks: Iterator[bytes], content_type: str) -> str | None:
-        """See `retouch.ports.Outbox.put_stream`: parts of 8 MiB, aborted as a whole on any error."""
-        versions: list[str | None] = []
-
-        def note(parsed: dict[str, object], **_: object) -> None:
-            version = parsed.get("VersionId")
-            versions.append(version if isinstance(version, str) else None)
-
-        events = self._client.meta.events
-        names = ("after-call.s3.PutObject", "after-call.s3.CompleteMultipartUpload")
-        for name in names:
-            events.register(name, note)
+    def current(self, key: str) -> str | None:
+        """See `retouch.ports.Outbox.current`."""
         try:
-            self._client.upload_fileobj(
-                cast("IO[bytes]", _Reader(chunks)),
-                self._bucket,
-                key,
-                ExtraArgs={"ContentType": content_type},
-                Config=_IN_ORDER,
+            return self._client.head_object(Bucket=self._bucket, Key=key)["ETag"]
+        except ClientError as error:
+            if _is_gone(error):
+                return None
+            raise
+
+    def put_stream(
+        self, key: str, chunks: Iterator[bytes], content_type: str, *, over: str | None
+    ) -> str | None:
+        """See `retouch.ports.Outbox.put_stream`: what is larger than 8 MiB goes in such parts."""
+        parts = _Parts(chunks)
+        if not parts.one_is_left():
+            return self._put_parts(key, parts, content_type, over)
+        with _conditionally(key):
+            answer = self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=parts.take(),
+                ContentType=content_type,
+                **_only_over(over),
             )
-        finally:
-            for name in names:
-                events.unregister(name, note)
-        return versions[-1] if versions else None
+        return answer.get("VersionId")
+
+    def _put_parts(
+        self, key: str, parts: _Parts, content_type: str, over: str | None
+    ) -> str | None:
+        """Write an object in parts, of which one at a time is in memory; aborted on any error."""
+        upload = self._client.create_multipart_upload(
+            Bucket=self._bucket, Key=key, ContentType=content_type, ChecksumAlgorithm="CRC32"
+        )["UploadId"]
+        try:
+            sent: list[CompletedPartTypeDef] = []
+            last = False
+            while not last:
+                last = parts.one_is_left()
+                sent.append(self._put_part(key, upload, len(sent) + 1, parts.take()))
+            with _conditionally(key):
+                answer = self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=key,
+                    UploadId=upload,
+                    MultipartUpload={"Parts": sent},
+                    **_only_over(over),
+                )
+        except BaseException:
+            # If this fails too, the first error is the one to know of: the bucket's rule for
+            # unfinished uploads takes the parts away in a day.
+            with suppress(ClientError, BotoCoreError):
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+            raise
+        return answer.get("VersionId")
+
+    def _put_part(self, key: str, upload: str, number: int, part: bytes) -> CompletedPartTypeDef:
+        answer = self._client.upload_part(
+            Bucket=self._bucket,
+            Key=key,
+            UploadId=upload,
+            PartNumber=number,
+            Body=part,
+            ChecksumAlgorithm="CRC32",
+        )
+        done: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
+        if "ChecksumCRC32" in answer:  # S3 wants it again; not every engine gives it
+            done["ChecksumCRC32"] = answer["ChecksumCRC32"]
+        return done

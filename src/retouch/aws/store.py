@@ -6,11 +6,19 @@ beside it as attributes:
     pk              sk          attributes
     JOB#<id>        JOB         version, status, created_at, published, doc
     JOB#<id>        ANSWER      doc, expires_at (TTL)
+    JOB#<id>        COPIED#<n>  doc, expires_at (TTL)
+    TASK#<task>     TASK        job_id, expires_at (TTL)
+    LANES           <lane>
     LANE#<lane>     LANE        version, doc
     QUEUE#<lane>    <queue key> job_id
+    TURN#<what>     TURN        next_at
     AWAIT#<image>   <sidecar>
     SIDECAR#<key>   LATEST      job_id
+    LONE            <image>     since
+    RECORDED        <image>     job_id
+    SWEEP           SWEEP       since, started_at, after
     UNPUBLISHED     <job>#<ver> since
+    ALERTS          <alert>     since, doc
 
 `commit` is one transaction with a condition on each record's version, so it stores all or nothing and
 never over somebody else's write.
@@ -19,19 +27,26 @@ never over somebody else's write.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
 from retouch.errors import Conflict, TryLater
 from retouch.jobs import (
+    TASK_KEPT_SECONDS,
+    Alert,
     Answer,
+    ClaimTask,
+    Copied,
     Dequeue,
     DropAnswer,
     Enqueue,
     Job,
     Lane,
+    Output,
+    PutAlert,
     PutAnswer,
     PutJob,
     PutLane,
@@ -40,6 +55,7 @@ from retouch.jobs import (
     Writes,
     iso,
 )
+from retouch.ports import Sweep
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -59,6 +75,9 @@ _BUSY: Final = frozenset(
     }
 )
 _CONFLICTS: Final = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
+_CLAIM_SECONDS: Final = 4 * TASK_KEPT_SECONDS
+"""A claim outlives its task at the provider by far."""
+_TURN_TRIES: Final = 20
 _THROTTLES: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
 
 
@@ -139,13 +158,20 @@ class DynamoStore:
         return found
 
     def _partition(
-        self, pk: str, limit: int | None = None
+        self, pk: str, limit: int | None = None, *, begins: str | None = None
     ) -> list[dict[str, AttributeValueTypeDef]]:
-        """The items of a partition, in order; all of them, or the first `limit`."""
+        """The items of a partition, in order; all of them, or the first `limit`.
+
+        With `begins`, those whose sort key begins so.
+        """
+        values = {":pk": _s(pk)}
+        if begins is not None:
+            values[":begins"] = _s(begins)
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": _s(pk)},
+            KeyConditionExpression="pk = :pk"
+            + ("" if begins is None else " AND begins_with(sk, :begins)"),
+            ExpressionAttributeValues=values,
             ConsistentRead=True,
             PaginationConfig={} if limit is None else {"MaxItems": limit, "PageSize": limit},
         )
@@ -173,6 +199,48 @@ class DynamoStore:
         """See `retouch.ports.Store.published`."""
         item = self._get(f"JOB#{job_id}", "JOB")
         return int(item["published"]["N"]) if item is not None and "published" in item else 0
+
+    def lanes(self) -> Sequence[str]:
+        """See `retouch.ports.Store.lanes`."""
+        return [_string(item, "sk") for item in self._partition("LANES")]
+
+    def owner_of(self, task_id: str) -> str | None:
+        """See `retouch.ports.Store.owner_of`."""
+        item = self._get(f"TASK#{task_id}", "TASK")
+        return None if item is None else _string(item, "job_id")
+
+    def copied(self, job_id: str) -> Sequence[Output]:
+        """See `retouch.ports.Store.copied`."""
+        found = self._partition(f"JOB#{job_id}", begins="COPIED#")
+        return [Copied.model_validate_json(_string(item, "doc")).output for item in found]
+
+    def alerts(self, before: float) -> Sequence[Alert]:
+        """See `retouch.ports.Store.alerts`."""
+        return [
+            Alert.model_validate_json(_string(item, "doc"))
+            for item in self._partition("ALERTS")
+            if float(item["since"]["N"]) < before
+        ]
+
+    def lone(self, before: float, limit: int) -> Sequence[str]:
+        """See `retouch.ports.Store.lone`."""
+        found = [
+            _string(item, "sk")
+            for item in self._partition("LONE")
+            if float(item["since"]["N"]) < before
+        ]
+        return found[:limit]
+
+    def sweep(self) -> Sweep:
+        """See `retouch.ports.Store.sweep`."""
+        item = self._get("SWEEP", "SWEEP")
+        if item is None:
+            return Sweep()
+        return Sweep(
+            since=float(item["since"]["N"]),
+            started_at=float(item["started_at"]["N"]),
+            after=_string(item, "after") if "after" in item else None,
+        )
 
     # --- writing ---
 
@@ -230,6 +298,20 @@ class DynamoStore:
                         },
                     )
                 ]
+            case ClaimTask(task_id, job_id):
+                claim = self._put(
+                    f"TASK#{task_id}",
+                    "TASK",
+                    {"job_id": _s(job_id), "expires_at": _n(int(time.time() + _CLAIM_SECONDS))},
+                )
+                claim["Put"]["ConditionExpression"] = "attribute_not_exists(pk) OR job_id = :job"
+                claim["Put"]["ExpressionAttributeValues"] = {":job": _s(job_id)}
+                return [claim]
+            case PutAlert(alert):
+                doc = alert.model_dump_json()
+                return [
+                    self._put("ALERTS", alert.alert_id, {"doc": _s(doc), "since": _n(alert.at)})
+                ]
             case DropAnswer(job_id):
                 return [
                     {
@@ -273,7 +355,7 @@ class DynamoStore:
             }
         }
 
-    def mark_published(self, job_id: str, version: int) -> None:
+    def mark_published(self, job_id: str, *versions: int) -> None:
         """See `retouch.ports.Store.mark_published`."""
         # Where the job has moved on, whoever moved it tells of that.
         with contextlib.suppress(self._client.exceptions.ConditionalCheckFailedException):
@@ -283,12 +365,19 @@ class DynamoStore:
                 UpdateExpression="SET published = :version",
                 ConditionExpression="#version = :version",
                 ExpressionAttributeNames={"#version": "version"},
-                ExpressionAttributeValues={":version": _n(version)},
+                ExpressionAttributeValues={":version": _n(versions[-1])},
             )
-        self._client.delete_item(
-            TableName=self._table,
-            Key={"pk": _s("UNPUBLISHED"), "sk": _s(f"{job_id}#{version}")},
+        notes = [f"{job_id}#{version}" for version in versions]
+        if len(notes) == 1:
+            self._delete("UNPUBLISHED", notes[0])
+            return
+        keys = [{"pk": _s("UNPUBLISHED"), "sk": _s(note)} for note in notes]
+        answer = self._client.batch_write_item(
+            RequestItems={self._table: [{"DeleteRequest": {"Key": key}} for key in keys]}
         )
+        # What the table did not take now is told once more, and then taken.
+        if answer.get("UnprocessedItems"):
+            raise TryLater("the table did not take a write", code="TableThrottled")
 
     def await_images(self, sidecar: str, keys: Iterable[str]) -> None:
         """See `retouch.ports.Store.await_images`."""
@@ -310,3 +399,88 @@ class DynamoStore:
             TableName=self._table,
             Item={"pk": _s(f"SIDECAR#{sidecar}"), "sk": _s("LATEST"), "job_id": _s(job_id)},
         )
+
+    def note_lane(self, lane: str) -> None:
+        """See `retouch.ports.Store.note_lane`."""
+        self._client.put_item(TableName=self._table, Item={"pk": _s("LANES"), "sk": _s(lane)})
+
+    def note_copied(self, copied: Copied) -> None:
+        """See `retouch.ports.Store.note_copied`."""
+        self._client.put_item(
+            TableName=self._table,
+            Item={
+                "pk": _s(f"JOB#{copied.job_id}"),
+                "sk": _s(f"COPIED#{copied.output.number or 0:04d}"),
+                "doc": _s(copied.model_dump_json()),
+                "expires_at": _n(copied.expires_at),
+            },
+        )
+
+    def reserve(self, name: str, now: float, interval: float, patience: float) -> float | None:
+        """See `retouch.ports.Store.reserve`: one conditional update, on what was read last."""
+        key = {"pk": _s(f"TURN#{name}"), "sk": _s("TURN")}
+        free = 0.0
+        for _ in range(_TURN_TRIES):
+            at = max(now, free)
+            if at > now + patience:
+                return None
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=key,
+                    UpdateExpression="SET next_at = :after",
+                    ConditionExpression="attribute_not_exists(next_at) OR next_at <= :at",
+                    ExpressionAttributeValues={":after": _n(at + interval), ":at": _n(at)},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException as error:
+                there: Any = error.response.get("Item")
+                free = float(there["next_at"]["N"]) if there else at + interval
+            else:
+                return at
+        return None
+
+    def drop_alert(self, alert_id: str) -> None:
+        """See `retouch.ports.Store.drop_alert`."""
+        self._client.delete_item(
+            TableName=self._table, Key={"pk": _s("ALERTS"), "sk": _s(alert_id)}
+        )
+
+    def note_lone(self, key: str, now: float, job_id: str | None = None) -> None:
+        """See `retouch.ports.Store.note_lone`."""
+        if job_id is not None:
+            item = {"pk": _s("RECORDED"), "sk": _s(key), "job_id": _s(job_id)}
+            self._client.put_item(TableName=self._table, Item=item)
+            self._delete("LONE", key)
+            return
+        self._client.update_item(
+            TableName=self._table,
+            Key={"pk": _s("LONE"), "sk": _s(key)},
+            UpdateExpression="SET since = if_not_exists(since, :since)",
+            ExpressionAttributeValues={":since": _n(now)},
+        )
+
+    def forget_lone(self, key: str) -> str | None:
+        """See `retouch.ports.Store.forget_lone`."""
+        self._delete("LONE", key)
+        item = self._delete("RECORDED", key)
+        return None if item is None else _string(item, "job_id")
+
+    def _delete(self, pk: str, sk: str) -> dict[str, AttributeValueTypeDef] | None:
+        """Delete an item; what it was, None if there was none."""
+        answer = self._client.delete_item(
+            TableName=self._table, Key={"pk": _s(pk), "sk": _s(sk)}, ReturnValues="ALL_OLD"
+        )
+        return answer.get("Attributes")
+
+    def note_sweep(self, sweep: Sweep) -> None:
+        """See `retouch.ports.Store.note_sweep`."""
+        item = {
+            "pk": _s("SWEEP"),
+            "sk": _s("SWEEP"),
+            "since": _n(sweep.since),
+            "started_at": _n(sweep.started_at),
+        }
+        if sweep.after is not None:
+            item["after"] = _s(sweep.after)
+        self._client.put_item(TableName=self._table, Item=item)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -17,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from retouch import __version__, keys, sidecar
 from retouch.catalogue import Catalogue, catalogue
 from retouch.cli import output
-from retouch.cli.connection import Connection, NotReachable, Where, connect
+from retouch.cli.connection import Connection, NotReachable, Report, Where, connect
 from retouch.cli.demo import demo as run_demo
 from retouch.cli.folder import Found, Verdict, check, collect
 from retouch.cli.following import follow
@@ -31,6 +32,8 @@ DONE: Final = 0
 FAILED: Final = 1
 WRONG_INPUT: Final = 2
 NOT_REACHABLE: Final = 3
+_CANCEL_SECONDS: Final = 20.0
+"""So long does `cancel` wait for the provider's word; it comes with the next look at the task."""
 
 app = typer.Typer(
     name="retouch",
@@ -56,6 +59,7 @@ _Models = Annotated[
         metavar="FILE",
     ),
 ]
+_Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its sidecar's key.")]
 _Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders.")]
 
 
@@ -391,7 +395,7 @@ def _status(name: str) -> Status:
 
 @app.command()
 def show(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its sidecar's key.")],
+    job: _Job,
     stack: _Stack = None,
     profile: _Profile = None,
     region: _Region = None,
@@ -399,10 +403,7 @@ def show(
 ) -> None:
     """Show everything about one job."""
     connection = connect(Where(stack, profile, region))
-    found = connection.job_of(job)
-    if found is None:
-        output.err.print(f'there is no job "{job}"; `retouch jobs` lists them', markup=False)
-        raise typer.Exit(WRONG_INPUT)
+    found = _known(connection, job)
     record = connection.record(found)
     if as_json:
         output.document(record)
@@ -431,6 +432,108 @@ def _lines(record: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         elif value is not None:
             lines.append((label, str(value)))
     return lines
+
+
+@app.command()
+def cancel(
+    job: _Job,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the provider's word on a task.")
+    ] = True,
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    as_json: _Json = False,
+) -> None:
+    """Cancel a job: at once before it is sent, at the provider if that still takes it."""
+    connection = connect(Where(stack, profile, region))
+    report = connection.operate("cancel", _known(connection, job))
+    if wait and report.status in ("CREATING", "RESOLVING", "RUNNING"):
+        report = _cancelled(connection, report)
+    _reported(connection, report, as_json=as_json)
+
+
+def _cancelled(connection: Connection, report: Report) -> Report:
+    """The same report once the provider has been asked, or after a while without that."""
+    deadline = time.monotonic() + _CANCEL_SECONDS
+    while time.monotonic() < deadline:
+        job = connection.store.job(report.job_id)
+        if job is None or job.cancel_answer is not None or job.status.settled:
+            break
+        time.sleep(0.4)
+    job = connection.store.job(report.job_id)
+    return report if job is None else connection.operate("cancel", job)
+
+
+@app.command()
+def retry(
+    job: _Job,
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    as_json: _Json = False,
+) -> None:
+    """Try a job again that failed, was refused or cancelled, or that waits on a paused lane."""
+    connection = connect(Where(stack, profile, region))
+    _reported(connection, connection.operate("retry", _known(connection, job)), as_json=as_json)
+
+
+@app.command()
+def resolve(
+    job: _Job,
+    adopt: Annotated[
+        str | None,
+        typer.Option("--adopt", help="This task of the provider is the job's.", metavar="TASK"),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Send it once more; it may be billed twice.")
+    ] = False,
+    fail: Annotated[bool, typer.Option("--fail", help="Close it as failed.")] = False,
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    as_json: _Json = False,
+) -> None:
+    """Decide about a job whose billed call has an unknown outcome."""
+    if (adopt is not None) + again + fail != 1:
+        raise typer.BadParameter(
+            "exactly one of --adopt TASK, --again and --fail is needed", param_hint="resolve"
+        )
+    connection = connect(Where(stack, profile, region))
+    how = "adopt" if adopt is not None else "again" if again else "fail"
+    found = _known(connection, job)
+    _reported(connection, connection.operate(how, found, adopt), as_json=as_json)
+
+
+def _known(connection: Connection, name: str) -> Job:
+    found = connection.job_of(name)
+    if found is None:
+        output.err.print(f'there is no job "{name}"; `retouch jobs` lists them', markup=False)
+        raise typer.Exit(WRONG_INPUT)
+    return found
+
+
+def _reported(connection: Connection, report: Report, *, as_json: bool) -> None:
+    """Say what a command did, and what it could not: then the exit status is 1."""
+    job = connection.store.job(report.job_id)
+    name = report.job_id if job is None else f"{job.sidecar} (job {job.job_id})"
+    if as_json:
+        output.document(
+            {
+                "job_id": report.job_id,
+                "sidecar": None if job is None else job.sidecar,
+                "status": report.status,
+                "did": report.did or None,
+                "could_not": report.could_not or None,
+            }
+        )
+    else:
+        if report.did:
+            output.out.print(f"{name}: {report.did}", markup=False)
+        if report.could_not:
+            output.err.print(f"{name}: {report.could_not}", markup=False)
+    if report.could_not:
+        raise typer.Exit(FAILED)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,14 @@ _CONFIG: Final = Config(
 
 
 _NEEDED: Final = frozenset(
-    {"InboxBucket", "OutboxBucket", "TableName", "Models", "ProviderRegions"}
+    {
+        "InboxBucket",
+        "OutboxBucket",
+        "TableName",
+        "Models",
+        "ProviderRegions",
+        "OperateFunctionName",
+    }
 )
 
 
@@ -45,6 +53,16 @@ class Where:
     stack: str | None = None
     profile: str | None = None
     region: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a command: see `retouch.steps.operate.Report`."""
+
+    job_id: str
+    status: str | None
+    did: str
+    could_not: str
 
 
 class Connection:
@@ -63,6 +81,7 @@ class Connection:
         self.outbox = outputs["OutboxBucket"]
         self.models = catalogue(outputs["Models"], source="the stack's parameter Models")
         self.regions = tuple(outputs["ProviderRegions"].split(","))
+        self._operate = outputs["OperateFunctionName"]
         self._session = session
         self._endpoint_url = endpoint_url
         self.s3: S3Client = self.client("s3")
@@ -103,6 +122,23 @@ class Connection:
     def job_of(self, name: str) -> Job | None:
         """A job by its id, or by the key of its sidecar: then the latest."""
         return self.store.job(name) or self._latest_of(name)
+
+    def operate(self, command: str, job: Job, task_id: str | None = None) -> Report:
+        """Have the stack carry out a person's command on a job; what came of it.
+
+        Raises:
+            NotReachable: the function failed.
+        """
+        said = {"command": command, "job_id": job.job_id, "task_id": task_id}
+        answer = self.client("lambda").invoke(
+            FunctionName=self._operate, Payload=json.dumps(said).encode("utf-8")
+        )
+        payload = answer["Payload"].read()
+        if "FunctionError" in answer:
+            raise NotReachable(
+                f'the stack "{self.name}" could not carry it out: {payload.decode("utf-8", "replace")}'
+            )
+        return Report(**json.loads(payload))
 
     def _latest_of(self, sidecar: str) -> Job | None:
         job_id = self.store.latest_job_of(sidecar)

@@ -19,12 +19,13 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
@@ -70,6 +71,10 @@ LIST_MAX_PAGES: Final = 1_000
 # At INFO httpx logs every URL, and a result's URL is signed.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 _LOOPBACK: Final = ("127.0.0.1", "localhost")
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""Of IPv6, all that the Internet is made of."""
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+"""What a network without IPv4 reaches IPv4 by; the address is in the last four bytes."""
 _NOT_SENT: Final = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -498,7 +503,11 @@ class DashScope:
     def fetch(self, url: str) -> Iterator[Iterator[bytes]]:
         """Stream a result (contract 6.3), without the key and without the workspace.
 
+        Only from public addresses, whatever the host's name leads to when it is connected to: nothing
+        is asked of another one. The simulator's, on a listed host of loopback, is the exception.
+
         Raises:
+            ResultHostUnknown: the host is not on the list, or its name leads to a private address.
             ProviderRefused: the URL is not one that results may come from, or it has expired, or
                 there is more than `RESULT_MAX_BYTES` behind it.
             TryLater: the download failed or was too slow; it may be repeated.
@@ -509,8 +518,10 @@ class DashScope:
         except (httpx.InvalidURL, UnicodeError):
             raise ProviderRefused("ResultHostNotAllowed", "the result has no usable URL") from None
         limit = self._limits.fetch
+        host = sent.url.host
+        check = None if host in _LOOPBACK else partial(_check_public, host)
         try:
-            with self._opened(sent, limit) as (response, deadline):
+            with self._opened(sent, limit, check) as (response, deadline):
                 if response.status_code in (403, 404):
                     raise ProviderRefused(
                         "ResultGone", f"the result's URL answered HTTP {response.status_code}"
@@ -522,7 +533,8 @@ class DashScope:
                 if response.status_code != 200:
                     raise TryLater(f"the result's URL answered HTTP {response.status_code}")
                 _allow(response, limit.first_byte)
-                yield _capped(response, deadline)
+                with closing(_capped(response, deadline)) as chunks:
+                    yield chunks
         except httpx.RequestError as error:
             raise TryLater(f"the download failed: {type(error).__name__}") from error
 
@@ -563,12 +575,17 @@ class DashScope:
 
     @contextmanager
     def _opened(
-        self, request: httpx.Request, limit: Limit
+        self,
+        request: httpx.Request,
+        limit: Limit,
+        check: Callable[[Any], None] | None = None,
     ) -> Iterator[tuple[httpx.Response, float]]:
         """Send a request; the response with its body unread, and when the call must end.
 
         What httpcore calls `trace` is told of each step, which is where one deadline can shorten the
-        limits of the steps. If connecting took too long, the request is not sent at all.
+        limits of the steps. If connecting took too long, the request is not sent at all. `check` sees
+        the connection, what httpcore calls a network stream: a new one before anything is sent over
+        it, and in any case before the body is read; what it raises ends the call.
         """
         begun = time.monotonic()
         deadline = begun + limit.total
@@ -579,8 +596,14 @@ class DashScope:
             "read": limit.first_byte,
         }
 
-        def follow(step: str, _info: object) -> None:
+        def follow(step: str, info: Mapping[str, Any]) -> None:
             now = time.monotonic()
+            if check is not None and step.endswith("connect_tcp.complete"):
+                try:
+                    check(info["return_value"])
+                except BaseException:
+                    info["return_value"].close()  # which nobody else would
+                    raise
             late = now - begun > 2 * self._limits.connect
             if late and step.endswith("send_request_headers.started"):
                 raise httpx.ConnectTimeout("connecting took too long")
@@ -593,6 +616,9 @@ class DashScope:
         request.stream = _Paced(request.stream, deadline - timeouts["write"])
         response = self._http.send(request, stream=True, auth=None, follow_redirects=False)
         try:
+            network = response.extensions.get("network_stream")
+            if check is not None and network is not None:
+                check(network)  # it may be one that was opened for another call
             yield response, deadline
         finally:
             response.close()
@@ -668,18 +694,58 @@ def _cut_off(response: httpx.Response, deadline: float) -> Iterator[None]:
         timer.cancel()
 
 
-def _capped(response: httpx.Response, deadline: float) -> Iterator[bytes]:
+def _check_public(host: str, network: Any) -> None:
+    """Look at where a connection really leads, which is more than what a look-up of the name says.
+
+    Raises:
+        ResultHostUnknown: to an address that is not public.
+        httpx.ReadError: it is broken already.
+    """
+    try:
+        end = network.get_extra_info("server_addr")
+    except OSError as error:
+        raise httpx.ReadError("the connection broke") from error
+    address = str(end[0]) if isinstance(end, tuple) and end else ""
+    if not _is_public(address):
+        raise ResultHostUnknown(
+            f"results may not come from {clean(host, 300)}: its name leads to "
+            f"{address or 'an unknown address'}, which is not public; an operator may mend that, "
+            "within 24 h of the job's end"
+        )
+
+
+def _is_public(text: str) -> bool:
+    """Whether that is an address of the Internet, not of the network that we are in."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(address.packed[-4:])
+        if inner is None:
+            return address in _UNICAST and address.is_global
+        address = inner
+    return address.is_global and not address.is_multicast
+
+
+def _capped(response: httpx.Response, deadline: float) -> Generator[bytes]:
     total = 0
     promised = response.headers.get("Content-Length")
-    for chunk in response.iter_bytes():
-        total += len(chunk)
-        if time.monotonic() > deadline:
-            raise TryLater("the download took too long")
-        if total > RESULT_MAX_BYTES:
-            raise ProviderRefused(
-                "ResultTooLarge", f"the result has more than {RESULT_MAX_BYTES} bytes"
-            )
-        yield chunk
+    # A server can send for ever without a byte of the body, which no limit of a read or a chunk sees.
+    with _cut_off(response, deadline):
+        for chunk in response.iter_bytes():
+            total += len(chunk)
+            if time.monotonic() > deadline:
+                raise TryLater("the download took too long")
+            if total > RESULT_MAX_BYTES:
+                raise ProviderRefused(
+                    "ResultTooLarge", f"the result has more than {RESULT_MAX_BYTES} bytes"
+                )
+            yield chunk
+    if time.monotonic() > deadline:  # where no length is promised, being cut off looks like the end
+        raise TryLater("the download took too long")
     # Of a compressed body the length says nothing about what comes out of it.
     plain = response.headers.get("Content-Encoding", "identity") == "identity"
     if plain and promised is not None and promised.isdecimal() and total < int(promised):

@@ -143,6 +143,7 @@ class Provider:
             Route(f"{RESULTS_PATH}{{name:path}}", self.result, methods=["GET"]),
             Route(f"{control}requests", self.show_requests, methods=["GET"]),
             Route(f"{control}stats", self.show_stats, methods=["GET"]),
+            Route(f"{control}tasks", self.show_tasks, methods=["GET"]),
             Route(f"{control}faults", self.change_faults, methods=["GET", "POST", "DELETE"]),
             Route(f"{control}clock", self.move_clock, methods=["GET", "POST"]),
         ]
@@ -381,6 +382,10 @@ class Provider:
         """The counts."""
         return JSONResponse(self.journal.stats())
 
+    async def show_tasks(self, request: Request) -> Response:
+        """Every account's tasks, oldest first, with the moments of their lives."""
+        return JSONResponse({"tasks": [_shown(task) for task in self.tasks.all()]})
+
     async def change_faults(self, request: Request) -> Response:
         """Show, replace or clear the fault plan."""
         if request.method == "POST":
@@ -498,6 +503,18 @@ def _moment(given: str | None, name: str) -> float | None:
         return datetime.strptime(given, "%Y%m%d%H%M%S").replace(tzinfo=PROVIDER_ZONE).timestamp()
     except ValueError as error:
         raise errors.invalid(f"{name} must be yyyyMMddHHmmss") from error
+
+
+def _shown(task: Task) -> dict[str, Any]:
+    return {
+        "task_id": task.id,
+        "account": task.account,
+        "model": task.order.model,
+        "status": task.status,
+        "created": task.created,
+        "started": task.scheduled,
+        "ended": task.ended,
+    }
 
 
 def _host(request: Request) -> str:

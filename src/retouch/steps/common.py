@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 from retouch import jobs
-from retouch.errors import SettingsError
-from retouch.jobs import Job, Pace, Status
+from retouch.errors import Conflict, SettingsError
+from retouch.jobs import Job, Lane, Pace, Status
 from retouch.ports import App, Provider
-from retouch.records import publish
-from retouch.registry import Json, Mode, Model
-from retouch.retrying import deciding
+from retouch.registry import QUERIES_PER_SECOND, Json, Mode, Model
+from retouch.retrying import deciding_on
 
 
 def model_named(app: App, name: str) -> Model:
@@ -64,11 +64,19 @@ def execution_input(app: App, job: Job, wait: float) -> dict[str, Json]:
 
 def first_wait(app: App, job: Job) -> float:
     """Seconds until an execution's first question or call."""
+    now = app.clock.now()
+    if job.status is Status.RESOLVING:
+        return jobs.SETTLE_SECONDS
     if call_of(app, job) is Mode.SYNC:
-        now = app.clock.now()
         return max(0.0, (job.start_at or now) - now)
     polling = model_of(app, job).polling
     return polling.first if polling is not None else 0.0
+
+
+def start(app: App, job: Job, wait: float | None = None) -> None:
+    """Start the job's execution, unless one of its name was started already."""
+    first = first_wait(app, job) if wait is None else wait
+    app.executions.start(jobs.execution_name(job), execution_input(app, job, first))
 
 
 def go_on(app: App, job: Job, next_: str, wait: float = 0.0) -> dict[str, Json]:
@@ -76,46 +84,69 @@ def go_on(app: App, job: Job, next_: str, wait: float = 0.0) -> dict[str, Json]:
     return {**execution_input(app, job, wait), "next": next_}
 
 
+def my_turn(app: App, job: Job, what: str, patience: float) -> bool:
+    """Wait for a turn of the account's to ask the provider something; False if none is near.
+
+    Each kind of question has its own limit at the provider (contract 2.7), shared by all lanes of a
+    region, and `what` names it.
+    """
+    now = app.clock.now()
+    name = f"{what}:{jobs.region_of(job.lane or '')}"
+    at = app.store.reserve(name, now, 1 / QUERIES_PER_SECOND, patience)
+    if at is None:
+        return False
+    app.clock.sleep(at - now)
+    return True
+
+
+def renew_lease(app: App, job: Job) -> None:
+    """Extend the slot's lease; a conflict is left to the next round, half a lease is still there."""
+    assert job.lane is not None  # noqa: S101  an admitted job has one
+    if app.clock.now() - (job.running_at or 0.0) < jobs.RUNNING_LEASE_SECONDS / 2:
+        return  # it was leased for longer when it began
+    writes = jobs.renew(job, app.store.lane(job.lane), app.clock.now())
+    if writes:
+        with suppress(Conflict):
+            app.store.commit(writes)
+
+
 class NoTime(Exception):
     """A function has too little time left for the call that it was about to make."""
 
 
-def take_turn(app: App, prepared: Job, latest: float) -> Job | None:
+def take_turn(
+    app: App, prepared: Job, latest: float, lane: Lane | None = None
+) -> tuple[Job, Lane] | None:
     """Wait for the lane's next turn to make a call that bills, and record the intent to make it now,
     with the ways in which the images of the `prepared` job are sent.
 
     The pace is checked in the very commit that records the intent, so that two callers at once keep
-    it between them. None if the job is no longer this admission's to call.
+    it between them. `lane` is as it was when the job was admitted, if that was just now. Gives the job
+    and its lane as they are then; None if the job is no longer this admission's to call.
 
     Raises:
         NoTime: its turn would not come before `latest` (Unix seconds).
     """
 
-    def decide() -> Job | float | None:
-        job = app.store.job(prepared.job_id)
+    def read() -> tuple[Job | None, Lane]:
+        return app.store.job(prepared.job_id), app.store.lane(prepared.lane or "")
+
+    def decide(state: tuple[Job | None, Lane]) -> tuple[Job, Lane] | float | None:
+        job, at = state
         if job is None or job.fence != prepared.fence or job.status is not Status.ADMITTED:
             return None
-        assert job.lane is not None  # noqa: S101  an admitted job has one
-        lane = app.store.lane(job.lane)
         now = app.clock.now()
-        early = jobs.unsent_for(lane, pace_of(app, job.lane), now)
+        early = jobs.unsent_for(at, pace_of(app, at.lane), now)
         if early > 0 or now > latest:
             return max(early, 0.0)
         sent = job.model_copy(update={"images": prepared.images, "mask": prepared.mask})
-        intending, writes = jobs.intend(sent, lane, now)
+        intending, silent, writes = jobs.intend(sent, at, call_of(app, job), now)
         app.store.commit(writes)
-        return intending
+        return intending, silent
 
-    while isinstance(turn := deciding(app.clock, decide), float):
+    known = (prepared, lane) if lane is not None else None
+    while isinstance(turn := deciding_on(app.clock, known, read, decide), float):
         if app.clock.now() + turn > latest:
             raise NoTime
         app.clock.sleep(turn)
     return turn
-
-
-def tell_intent(app: App, job: Job) -> None:
-    """Tell that a job's call was under way: afterwards, because between the recorded intent and the
-    call there must be as little as possible.
-    """
-    if job.status is Status.CREATING:
-        publish(app, job)

@@ -1,57 +1,88 @@
 """finalize: copy the results to the outbox, close the job, notify.
 
-Safe to repeat at any point: results are written under fixed keys, the job is closed once, and the
-notification follows from the closed job. The state machine carries no URL; an asynchronous task is
-asked again, a synchronous call's answer was kept in the table.
+Safe to repeat at any point: results are written under fixed keys, each that is there is noted and not
+copied again, the job is closed once, and the notification follows from the closed job. The state
+machine carries no URL; an asynchronous task is asked again, a synchronous call's answer was kept in
+the table.
+
+A result is written only over what lay there when the job was seen to be its sidecar's latest, so that
+an older job never covers a newer one's results, however slow its download was.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from retouch import imaging, jobs, keys
 from retouch.errors import Conflict, OperatorError, ProviderRefused, ResultHostUnknown, TryLater
 from retouch.imaging import UnreadableImage
-from retouch.jobs import DropAnswer, Failure, Job, Output, Status, region_of
+from retouch.jobs import (
+    TASK_KEPT_SECONDS,
+    Copied,
+    DropAnswer,
+    Failure,
+    Job,
+    Output,
+    Status,
+    region_of,
+)
 from retouch.ports import App
 from retouch.provider.answers import TaskAnswer, parse, task_answer
 from retouch.records import cost_of, place_of, publish
 from retouch.registry import Json
-from retouch.steps.common import provider_of
+from retouch.steps.common import my_turn, provider_of
 from retouch.steps.dispatch import operator_failure
 
 _HEAD_BYTES: Final = 64 * 1024
-RESULTS_KEPT_SECONDS: Final = 24 * 3600
-"""So long does the provider keep results (contract 2.4)."""
+_NOTED_SECONDS: Final = 48 * 3600
+"""Notes of what is copied are kept twice as long as there is anything to copy."""
+_COPY_BUDGET_SECONDS: Final = 140.0
+"""One result at its slowest (its download is given up after 120 s), and noting it."""
+_QUERY_PATIENCE_SECONDS: Final = 20.0
+_TRIES_OF_A_PLACE: Final = 5
 _PROMPTS_CHARS: Final = 20_000
 """Of all prompts of one kind; four of the longest that a model takes."""
 _SUFFIX: Final = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 
-def finalize(app: App, job_id: str, fence: int) -> dict[str, Json]:
-    """Finish the job of this admission; its status afterwards."""
+def finalize(app: App, job_id: str, fence: int, deadline: float) -> dict[str, Json]:
+    """Finish the job of this admission; its status afterwards, and what comes next.
+
+    Where the time until `deadline` (Unix seconds) is too short for the next image, the state machine
+    is told to come back for the rest.
+    """
     job = app.store.job(job_id)
     if job is None or job.fence != fence:
-        return {"job_id": job_id, "status": None}
+        return {"job_id": job_id, "fence": fence, "status": None, "next": "stop"}
     if job.status is Status.FINALIZING:
         try:
-            job, writes = _close(app, job)
+            closed = _close(app, job, deadline)
         except OperatorError as error:
             _put_off(app, job, operator_failure(error))
             raise
+        if closed is None:
+            return _answer_to(job, "finalize")
+        job, writes = closed
         try:
             app.store.commit(writes)
         except Conflict:
-            # Somebody else closed it, and tells of it.
-            current = app.store.job(job_id)
-            return {"job_id": job_id, "status": None if current is None else str(current.status)}
+            # Somebody else closed it and tells of it, or has noted something on it: look again.
+            current = app.store.job(job_id) or job
+            open_ = current.fence == fence and current.status is Status.FINALIZING
+            return _answer_to(current, "finalize" if open_ else "stop")
         publish(app, job)
     elif job.status.settled and app.store.published(job_id) < job.version:
         publish(app, job)  # an earlier try died after closing it
-    return {"job_id": job_id, "status": str(job.status)}
+    return _answer_to(job, "stop")
+
+
+def _answer_to(job: Job, next_: str) -> dict[str, Json]:
+    """To the state machine. It carries no mode and no wait, for nothing else follows."""
+    return {"job_id": job.job_id, "fence": job.fence, "status": str(job.status), "next": next_}
 
 
 def _put_off(app: App, job: Job, why: Failure) -> None:
@@ -66,13 +97,19 @@ def _put_off(app: App, job: Job, why: Failure) -> None:
     publish(app, waiting)
 
 
-def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
+def _close(app: App, job: Job, deadline: float) -> tuple[Job, jobs.Writes] | None:
+    """The job closed, once all its results are copied; None if the time did not suffice for all."""
     answer = _answer(app, job)
-    place = place_of(app, job)
+    noted = {output.number: output for output in app.store.copied(job.job_id)}
     copied = _Copied()
     for number, url in enumerate(answer.images, 1):
-        _copy(app, job, place, number, url, copied)
-    text = _write_text(app, place, answer)
+        if (there := noted.get(number)) is not None:
+            copied.outputs.append(there)
+        elif deadline - app.clock.now() < _COPY_BUDGET_SECONDS:
+            return None
+        else:
+            _copy(app, job, number, url, copied)
+    text = _write_text(app, job, answer)
     failures = (*answer.image_failures, *copied.failures)
     # A model may have been taken out of the settings since; then nothing is known to be promised.
     model = app.settings.models.get(job.model or "")
@@ -83,7 +120,10 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
     # A stream that broke off after its first images leaves those and a failure.
     cut_off = answer.failure if answer.status == "SUCCEEDED" else None
     text_will_do = text is not None and not promised and not failures and cut_off is None
-    if not copied.outputs and not text_will_do:
+    if answer.status == "CANCELED" and job.cancel_asked_at is not None:
+        status = Status.CANCELED
+        failure = Failure(code="Canceled", message="cancelled at the provider, as a person asked")
+    elif not copied.outputs and not text_will_do:
         status = Status.FAILED
         failure = failure or _first(failures) or cut_off or _unexplained(answer)
     elif failures or fell_short or cut_off is not None:
@@ -93,21 +133,21 @@ def _close(app: App, job: Job) -> tuple[Job, jobs.Writes]:
         status = Status.SUCCEEDED
     billed = answer.billed_images if job.provider_status == "SUCCEEDED" else 0
     price = app.settings.prices.of(region_of(job.lane or ""), job.model or "")
-    doubt = job.doubt
+    doubts = [] if job.doubt is None else [job.doubt]
     explained = job.provider_status in ("FAILED", "CANCELED") or (
         not billed and bool(answer.image_failures)
     )
     lost = billed > len(copied.outputs)
     if cut_off is not None:
-        doubt = "the answer broke off; more images may have been made and billed than came"
+        doubts.append("the answer broke off; more images may have been made and billed than came")
     elif lost or (status is Status.FAILED and not explained):
-        doubt = "images may have been made and billed that could not be fetched"
+        doubts.append("images may have been made and billed that could not be fetched")
     closed, writes = jobs.settle(
         job,
         app.clock.now(),
         status,
         failure=failure,
-        doubt=doubt,
+        doubt="; ".join(doubts) or None,
         outputs=tuple(copied.outputs),
         text=text,
         image_failures=failures,
@@ -169,6 +209,8 @@ def _answer(app: App, job: Job) -> TaskAnswer:
         if body is None:
             return TaskAnswer(status="SUCCEEDED")
         return task_answer(body, synchronous=True)
+    if not my_turn(app, job, "queries", _QUERY_PATIENCE_SECONDS):
+        raise TryLater("the account's limit on queries is used up", code="QueriesUsedUp")
     answer = provider_of(app, job).query(job.task_id)
     if not answer.terminal:
         raise TryLater(f"the task has ended but was reported {answer.status}")
@@ -181,20 +223,29 @@ class _Copied:
     failures: list[Failure] = field(default_factory=list)
 
 
-def _copy(app: App, job: Job, place: str, number: int, url: str, copied: _Copied) -> None:
-    """Copy one result; what cannot be mended by time becomes that image's failure."""
+def _copy(app: App, job: Job, number: int, url: str, copied: _Copied) -> None:
+    """Copy one result and note it; what cannot be mended by time becomes that image's failure."""
     try:
-        with provider_of(app, job).fetch(url) as chunks:
-            copied.outputs.append(_store(app, place, number, chunks))
+        output = _placed(lambda: _stored(app, job, number, url))
     except ResultHostUnknown as error:
-        if app.clock.now() - (job.ended_at or job.updated_at) < RESULTS_KEPT_SECONDS:
+        if app.clock.now() - (job.ended_at or job.updated_at) < TASK_KEPT_SECONDS:
             raise
         copied.failures.append(Failure(code=error.code, message=str(error)))
     except ProviderRefused as error:
         copied.failures.append(Failure(code=error.code, message=error.message))
+    else:
+        expires = int(app.clock.now()) + _NOTED_SECONDS
+        app.store.note_copied(Copied(job_id=job.job_id, output=output, expires_at=expires))
+        copied.outputs.append(output)
 
 
-def _store(app: App, place: str, number: int, chunks: Iterator[bytes]) -> Output:
+def _stored(app: App, job: Job, number: int, url: str) -> Output:
+    """Download a result into the job's place in the outbox."""
+    with provider_of(app, job).fetch(url) as chunks:
+        return _store(app, job, number, chunks)
+
+
+def _store(app: App, job: Job, number: int, chunks: Iterator[bytes]) -> Output:
     head = b""
     for chunk in chunks:
         head += chunk
@@ -215,9 +266,10 @@ def _store(app: App, place: str, number: int, chunks: Iterator[bytes]) -> Output
             size += len(part)
             yield part
 
-    key = keys.result_key(place, number, suffix)
-    version = app.outbox.put_stream(key, counted(), facts.mime)
+    key, over = _place(app, job, lambda place: keys.result_key(place, number, suffix))
+    version = app.outbox.put_stream(key, counted(), facts.mime, over=over)
     return Output(
+        number=number,
         key=key,
         version_id=version,
         sha256=digest.hexdigest(),
@@ -227,17 +279,49 @@ def _store(app: App, place: str, number: int, chunks: Iterator[bytes]) -> Output
     )
 
 
+def _place(app: App, job: Job, key_in: Callable[[str], str]) -> tuple[str, str | None]:
+    """Where a result goes, and what it may be written over.
+
+    What lies there is looked at first, and only then whether the place is still the job's: a newer job
+    that takes the place afterwards, and writes first, has then changed what lies there.
+    """
+    key = key_in(place_of(app, job))
+    while True:
+        over = app.outbox.current(key)
+        still = key_in(place_of(app, job))
+        if still == key:
+            return key, over
+        key = still
+
+
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield from rest
 
 
-def _write_text(app: App, place: str, answer: TaskAnswer) -> Output | None:
+def _placed(write: Callable[[], Output]) -> Output:
+    """Write again where others wrote to the same place meanwhile.
+
+    Raises:
+        Conflict: they do so again and again.
+    """
+    for _ in range(_TRIES_OF_A_PLACE - 1):
+        with suppress(Conflict):
+            return write()
+    return write()
+
+
+def _write_text(app: App, job: Job, answer: TaskAnswer) -> Output | None:
     if not answer.texts:
         return None
     data = "\n\n".join(answer.texts).encode("utf-8")
-    key = keys.text_key(place)
-    version = app.outbox.put(key, data, "text/markdown; charset=utf-8")
-    return Output(
-        key=key, version_id=version, sha256=hashlib.sha256(data).hexdigest(), size=len(data)
-    )
+
+    def write() -> Output:
+        key, over = _place(app, job, keys.text_key)
+        version = app.outbox.put_stream(
+            key, iter((data,)), "text/markdown; charset=utf-8", over=over
+        )
+        digest = hashlib.sha256(data).hexdigest()
+        return Output(key=key, version_id=version, sha256=digest, size=len(data))
+
+    return _placed(write)

@@ -18,13 +18,13 @@ from retouch.errors import (
     ProviderRefused,
     TryLater,
 )
-from retouch.jobs import GENERATE_SECONDS, Answer, Failure, Job, Status
+from retouch.jobs import GENERATE_SECONDS, Answer, Failure, Job, Status, Writes
 from retouch.ports import App
 from retouch.provider.answers import storable
-from retouch.records import publish
+from retouch.records import publish, tell_alerts
 from retouch.registry import Json
 from retouch.retrying import RECORDING_TRIES, deciding
-from retouch.steps.common import NoTime, go_on, provider_of, take_turn, tell_intent
+from retouch.steps.common import NoTime, go_on, provider_of, take_turn
 from retouch.steps.dispatch import (
     UPLOAD_BUDGET_SECONDS,
     fetched_in_vain,
@@ -75,7 +75,7 @@ def generate(app: App, job_id: str, fence: int, deadline: float) -> dict[str, Js
         if prepared.trouble is None:
             if prepared.request is None:
                 raise NoTime
-            intending = take_turn(app, prepared.job, latest)
+            taken = take_turn(app, prepared.job, latest)
     except NoTime:
         requeue(app, prepared.job)
         _kick(app, job)
@@ -87,67 +87,92 @@ def generate(app: App, job_id: str, fence: int, deadline: float) -> dict[str, Js
         return _end(app, job, "FAILED", refusal_of(error))
     if prepared.trouble is not None:
         return _stumble(app, prepared.job, prepared.trouble)
-    if intending is None:
+    if taken is None:
         return go_on(app, job, "stop")  # another invocation has this admission
+    intending, _ = taken
     assert prepared.request is not None  # noqa: S101  checked above
+    untold = (intending,)
     try:
         body = provider_of(app, intending).generate(prepared.request)
     except InputNotFetched as error:
         if fetched_in_vain(intending):
-            return _end(app, intending, "FAILED", refusal_of(error))
-        put_back(app, intending, error)
+            return _end(app, intending, "FAILED", refusal_of(error), untold=untold)
+        put_back(app, intending, error, untold)
         _kick(app, job)
         return go_on(app, intending, "stop")
     except TryLater as error:
         if error.code == NOT_SENT:
-            return _stumble(app, intending, error)
-        requeue(app, intending, throttled_by=error)
+            return _stumble(app, intending, error, untold)
+        requeue(app, intending, throttled_by=error, untold=untold)
         _kick(app, job)
         return go_on(app, intending, "stop")
     except OperatorError as error:
-        requeue(app, intending, paused_by=operator_failure(error))
+        requeue(app, intending, paused_by=operator_failure(error), untold=untold)
         return go_on(app, intending, "stop")
     except ProviderRefused as error:
-        return _end(app, intending, "FAILED", refusal_of(error))
+        return _end(app, intending, "FAILED", refusal_of(error), untold=untold)
     except OutcomeUnknown as error:
-        hold(app, intending, f"{error.code}: {error.message}; it may have been billed")
+        hold(
+            app, intending, f"{error.code}: {error.message}; it may have been billed", untold=untold
+        )
         _kick(app, job)
         return go_on(app, intending, "stop")
     expires = int(app.clock.now()) + ANSWER_KEPT_SECONDS
     kept = storable(body, ANSWER_MAX_BYTES)
     answer = Answer(job_id=job_id, body=kept, expires_at=expires)
-    return _end(app, intending, "SUCCEEDED", None, answer)
+    return _end(app, intending, "SUCCEEDED", None, answer, untold=untold)
 
 
-def _stumble(app: App, job: Job, trouble: TryLater) -> dict[str, Json]:
+def _stumble(
+    app: App, job: Job, trouble: TryLater, untold: tuple[Job, ...] = ()
+) -> dict[str, Json]:
     if stumbled_out(job, trouble):
-        return _end(app, job, "FAILED", refusal_of(trouble))
-    stumble(app, job, trouble)
+        return _end(app, job, "FAILED", refusal_of(trouble), untold=untold)
+    stumble(app, job, trouble, untold)
     _kick(app, job)
     return go_on(app, job, "stop")
 
 
 def _end(
-    app: App, job: Job, provider_status: str, failure: Failure | None, answer: Answer | None = None
+    app: App,
+    job: Job,
+    provider_status: str,
+    failure: Failure | None,
+    answer: Answer | None = None,
+    *,
+    untold: tuple[Job, ...] = (),
 ) -> dict[str, Json]:
-    def decide() -> Job:
-        assert job.lane is not None  # noqa: S101  an admitted job has one
+    def decide() -> tuple[Job, Writes] | None:
+        current = app.store.job(job.job_id)
+        if current is None or current.fence != job.fence or not _still_open(current, answer):
+            return None
+        assert current.lane is not None  # noqa: S101  an admitted job has one
         finalizing, writes = jobs.ended(
-            job,
-            app.store.lane(job.lane),
+            current.model_copy(update={"images": job.images, "mask": job.mask}),
+            app.store.lane(current.lane),
             app.clock.now(),
             provider_status=provider_status,
             failure=failure,
             answer=answer,
         )
         app.store.commit(writes)
-        return finalizing
+        return finalizing, writes
 
-    finalizing = deciding(app.clock, decide, tries=RECORDING_TRIES)
+    decided = deciding(app.clock, decide, tries=RECORDING_TRIES)
+    if decided is None:
+        return go_on(app, job, "stop")
+    finalizing, writes = decided
     _kick(app, finalizing)
-    tell_intent(app, job)
-    publish(app, finalizing)
+    publish(app, *untold, finalizing)
+    tell_alerts(app, writes)
     return go_on(app, finalizing, "finalize")
+
+
+def _still_open(job: Job, answer: Answer | None) -> bool:
+    """Whether an outcome is still to be recorded. An answer that comes after the call was given up
+    for lost ends the doubt: it was paid for, and here it is.
+    """
+    return jobs.holds_slot(job) or (job.status is Status.UNRESOLVED and answer is not None)
 
 
 def _kick(app: App, job: Job) -> None:

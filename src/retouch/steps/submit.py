@@ -10,14 +10,31 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
 
 from retouch import keys
 from retouch.errors import Conflict
-from retouch.jobs import Finding, Job, Source, Status, enter, lane_id, settle, wait_for
-from retouch.ports import App, Stored
+from retouch.jobs import (
+    Finding,
+    Job,
+    PutJob,
+    Source,
+    Status,
+    enter,
+    lane_id,
+    settle,
+    wait_for,
+)
+from retouch.ports import App, Listed, Stored, Sweep
 from retouch.records import publish
 from retouch.resolving import Outranked, Resolution, look_for, plan
 from retouch.sidecar import Problem
+
+_SWEEP_SECONDS: Final = 900.0
+"""So often the whole inbox is looked through for objects whose events never came."""
+_SETTLED_SECONDS: Final = 300.0
+"""An event may be on its way for so long before anybody makes up for it."""
 
 
 def submit(app: App, key: str) -> tuple[str, ...]:
@@ -29,8 +46,11 @@ def submit(app: App, key: str) -> tuple[str, ...]:
         job_id = _submit_sidecar(app, key)
         return () if job_id is None else (job_id,)
     candidates = dict.fromkeys((*keys.sidecars_of(key), *app.store.awaiting(key)))
-    found = (_submit_sidecar(app, candidate) for candidate in candidates)
-    return tuple(job_id for job_id in found if job_id is not None)
+    tried = [_submit_sidecar(app, candidate) for candidate in candidates]
+    found = tuple(job_id for job_id in tried if job_id is not None)
+    if not found and app.inbox.head(key) is not None:
+        app.store.note_lone(key, app.clock.now())
+    return found
 
 
 def job_id_of(key: str, version_id: str) -> str:
@@ -148,10 +168,23 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
             "warnings": _as_findings((*order.warnings, *found.warnings)),
         }
     )
-    queued, writes = enter(complete, lane, app.clock.now(), arrived=job.created_at)
+    return queue(app, complete, lane, arrived=job.created_at)
+
+
+def queue(app: App, job: Job, lane: str, *, arrived: float) -> Job:
+    """Enter a complete job into its lane's backlog."""
+    app.store.note_lane(lane)
+    queued, writes = enter(job, lane, app.clock.now(), arrived=arrived)
     app.store.commit(writes)
-    app.store.forget_awaiting(job.sidecar, planned.wanted)
+    used = (*job.images, *([] if job.mask is None else [job.mask]))
+    for key in dict.fromkeys(image.key for image in used if not image.is_url):
+        _no_longer_lone(app, key, f"used by {job.sidecar}")
     return queued
+
+
+def submit_again(app: App, job: Job, dropped: Stored) -> Job:
+    """Judge what a sidecar's version asks for anew, as the job given."""
+    return _decide(app, job, dropped) or job
 
 
 def _stored(app: App, source: Source, found: Resolution) -> Source:
@@ -186,3 +219,131 @@ def _wait(app: App, job: Job, missing: tuple[str, ...]) -> Job | None:
     waiting, writes = wait_for(job, app.clock.now(), missing)
     app.store.commit(writes)
     return waiting
+
+
+# --- what has no sidecar, and what nobody told us of -------------------------------------------------
+
+
+def record_lone(app: App, key: str) -> str | None:
+    """An image whose sidecar has not come: give it a record, which its owner is told of once.
+
+    It waits there for as long as it takes. Where a sidecar is there, only its event or the image's may
+    have been lost: then `submit` is told of the image again, and nothing is recorded.
+    """
+    dropped = app.inbox.head(key)
+    if dropped is None:
+        _no_longer_lone(app, key, "it was deleted")
+        return None
+    if _has_sidecar(app, key):
+        app.uploads.announce(key)
+        _no_longer_lone(app, key, "its sidecar came")
+        return "announced"
+    sidecar = f"{key}.json"
+    job_id = job_id_of(key, dropped.version_id)
+    job = None
+    if app.store.job(job_id) is None:
+        now = app.clock.now()
+        job = Job(
+            job_id=job_id,
+            version=1,
+            message_version=1,
+            status=Status.WAITING,
+            created_at=now,
+            updated_at=now,
+            overdue_at=now,
+            sidecar=sidecar,
+            sidecar_version=None,
+            folder=keys.outbox_folder(sidecar),
+            missing=(sidecar,),
+        )
+        app.store.commit((PutJob(job),))
+    app.store.note_lone(key, app.clock.now(), job_id)
+    if job is not None:
+        publish(app, job)
+    return "found alone"
+
+
+def _has_sidecar(app: App, key: str) -> bool:
+    names = dict.fromkeys((*keys.sidecars_of(key), *app.store.awaiting(key)))
+    return any(app.inbox.head(name) is not None for name in names)
+
+
+def _no_longer_lone(app: App, key: str, why: str) -> None:
+    """Close the record that stood for an image without a sidecar, if there was one."""
+    stood_for = app.store.forget_lone(key)
+    if stood_for is not None:
+        close_waiting(app, stood_for, f"{key}: {why}")
+
+
+def close_waiting(app: App, job_id: str, why: str) -> None:
+    """Close a job that waits for what no longer matters; its folder is left to others."""
+    job = app.store.job(job_id)
+    if job is None or job.status is not Status.WAITING:
+        return
+    folder = job.folder if job.sidecar_version is not None else f"{job.folder}/{job.job_id}"
+    note = Finding(field="", message=why)
+    now = app.clock.now()
+    closed, writes = settle(job, now, Status.CANCELED, problems=(note,), missing=(), folder=folder)
+    app.store.commit(writes)
+    publish(app, closed)
+
+
+def look_again(app: App, job: Job) -> bool:
+    """See to it that a waiting job goes on if nothing is missing; whether it still has to wait.
+
+    What it waits for may be there, and only the event lost: `submit` is told of the sidecar again.
+    """
+    image = job.sidecar.removesuffix(".json")
+    if job.sidecar_version is not None:
+        if app.inbox.head(job.sidecar) is not None:
+            app.uploads.announce(job.sidecar)
+            return True
+        close_waiting(app, job.job_id, "the sidecar was deleted before its images came")
+    elif app.inbox.head(image) is None:
+        close_waiting(app, job.job_id, f"{image}: it was deleted")
+    elif _has_sidecar(app, image):
+        app.uploads.announce(image)
+        close_waiting(app, job.job_id, f"{image}: its sidecar came")
+    else:
+        return True
+    return False
+
+
+def sweep(app: App, deadline: float) -> str | None:
+    """Look through the inbox for objects whose events never came, every quarter of an hour.
+
+    It goes on where the round before had to stop at its `deadline` (Unix seconds).
+    """
+    state = app.store.sweep()
+    now = app.clock.now()
+    if state.after is None:
+        if now - state.started_at < _SWEEP_SECONDS:
+            return None
+        # Twice, so that nothing falls between two sweeps.
+        state = Sweep(since=state.started_at - 2 * _SETTLED_SECONDS, started_at=now, after="")
+    while app.clock.now() < deadline:
+        page = app.inbox.listing(state.after)
+        for listed in page:
+            if state.since <= listed.modified_at <= state.started_at - _SETTLED_SECONDS:
+                _make_up_for(app, listed)
+            state = replace(state, after=listed.key)
+            if app.clock.now() >= deadline:
+                break
+        app.store.note_sweep(state if page else replace(state, after=None))
+        if not page:
+            return "swept"
+    return None
+
+
+def _make_up_for(app: App, listed: Listed) -> None:
+    """Have an object handled if nothing shows that its event was."""
+    match keys.classify(listed.key):
+        case keys.Kind.SIDECAR:
+            seen = app.store.job(job_id_of(listed.key, listed.version_id)) is not None
+        case keys.Kind.IMAGE:
+            sidecars = keys.sidecars_of(listed.key)
+            seen = any(app.store.latest_job_of(name) is not None for name in sidecars)
+        case keys.Kind.IGNORED:
+            seen = True
+    if not seen:
+        app.uploads.announce(listed.key)
