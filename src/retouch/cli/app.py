@@ -447,10 +447,11 @@ def cancel(
 ) -> None:
     """Cancel a job: at once before it is sent, at the provider if that still takes it."""
     connection = connect(Where(stack, profile, region))
-    report = connection.operate("cancel", _known(connection, job))
+    found = _known(connection, job)
+    report = connection.operate("cancel", found)
     if wait and report.status in ("CREATING", "RESOLVING", "RUNNING"):
         report = _cancelled(connection, report)
-    _reported(connection, report, as_json=as_json)
+    _reported(found, report, as_json=as_json)
 
 
 def _cancelled(connection: Connection, report: Report) -> Report:
@@ -475,7 +476,8 @@ def retry(
 ) -> None:
     """Try a job again that failed, was refused or cancelled, or that waits on a paused lane."""
     connection = connect(Where(stack, profile, region))
-    _reported(connection, connection.operate("retry", _known(connection, job)), as_json=as_json)
+    found = _known(connection, job)
+    _reported(found, connection.operate("retry", found), as_json=as_json)
 
 
 @app.command()
@@ -502,26 +504,29 @@ def resolve(
     connection = connect(Where(stack, profile, region))
     how = "adopt" if adopt is not None else "again" if again else "fail"
     found = _known(connection, job)
-    _reported(connection, connection.operate(how, found, adopt), as_json=as_json)
+    _reported(found, connection.operate(how, found, adopt), as_json=as_json)
 
 
 def _known(connection: Connection, name: str) -> Job:
     found = connection.job_of(name)
     if found is None:
-        output.err.print(f'there is no job "{name}"; `retouch jobs` lists them', markup=False)
+        output.err.print(
+            f'there is no job "{name}"; `retouch jobs` lists them, what was dropped just now after a '
+            "moment",
+            markup=False,
+        )
         raise typer.Exit(WRONG_INPUT)
     return found
 
 
-def _reported(connection: Connection, report: Report, *, as_json: bool) -> None:
-    """Say what a command did, and what it could not: then the exit status is 1."""
-    job = connection.store.job(report.job_id)
-    name = report.job_id if job is None else f"{job.sidecar} (job {job.job_id})"
+def _reported(job: Job, report: Report, *, as_json: bool) -> None:
+    """Say what a command did to a job, and what it could not: then the exit status is 1."""
+    name = f"{job.sidecar} (job {job.job_id})"
     if as_json:
         output.document(
             {
                 "job_id": report.job_id,
-                "sidecar": None if job is None else job.sidecar,
+                "sidecar": job.sidecar,
                 "status": report.status,
                 "did": report.did or None,
                 "could_not": report.could_not or None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 
 from retouch import jobs
 from retouch.errors import Conflict, SettingsError
@@ -110,6 +112,19 @@ def renew_lease(app: App, job: Job) -> None:
             app.store.commit(writes)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A job and its lane as they were read, or committed, at one time."""
+
+    job: Job | None
+    lane: Lane
+
+
+def see(app: App, job: Job) -> Seen:
+    """Both as they are stored now."""
+    return Seen(app.store.job(job.job_id), app.store.lane(job.lane or ""))
+
+
 class NoTime(Exception):
     """A function has too little time left for the call that it was about to make."""
 
@@ -128,11 +143,8 @@ def take_turn(
         NoTime: its turn would not come before `latest` (Unix seconds).
     """
 
-    def read() -> tuple[Job | None, Lane]:
-        return app.store.job(prepared.job_id), app.store.lane(prepared.lane or "")
-
-    def decide(state: tuple[Job | None, Lane]) -> tuple[Job, Lane] | float | None:
-        job, at = state
+    def decide(seen: Seen) -> tuple[Job, Lane] | float | None:
+        job, at = seen.job, seen.lane
         if job is None or job.fence != prepared.fence or job.status is not Status.ADMITTED:
             return None
         now = app.clock.now()
@@ -144,8 +156,9 @@ def take_turn(
         app.store.commit(writes)
         return intending, silent
 
-    known = (prepared, lane) if lane is not None else None
-    while isinstance(turn := deciding_on(app.clock, known, read, decide), float):
+    known = Seen(prepared, lane) if lane is not None else None
+    again = partial(see, app, prepared)
+    while isinstance(turn := deciding_on(app.clock, known, again, decide), float):
         if app.clock.now() + turn > latest:
             raise NoTime
         app.clock.sleep(turn)

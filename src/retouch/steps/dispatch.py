@@ -29,7 +29,7 @@ from retouch.ports import App
 from retouch.records import publish, tell_alerts
 from retouch.registry import Mode
 from retouch.retrying import RECORDING_TRIES, deciding, deciding_on
-from retouch.steps.common import NoTime, call_of, pace_of, provider_of, start, take_turn
+from retouch.steps.common import NoTime, Seen, call_of, pace_of, provider_of, start, take_turn
 from retouch.steps.inputs import request_for
 
 PACING_SLEEP_SECONDS: Final = 2.0
@@ -178,18 +178,18 @@ def _create(app: App, admission: Admit, deadline: float, told_later: list[_Untol
         lose(app, job, f"{error.code}: {error.message}; a task may have been made", untold)
         return True
 
-    def decide(state: tuple[Job | None, Lane]) -> tuple[Job, Writes] | None:
-        held, at = state
-        if held is None:
+    def decide(seen: Seen) -> tuple[Job, Writes] | None:
+        if seen.job is None:
             return None
-        running, writes = jobs.created(held, at, task_id, request_id, app.clock.now())
+        now = app.clock.now()
+        running, writes = jobs.created(seen.job, seen.lane, task_id, request_id, now)
         app.store.commit(writes)
         return running, writes
 
     recorded = deciding_on(
         app.clock,
-        (job, silent),
-        lambda: (_held(app, job), app.store.lane(lane)),
+        Seen(job, silent),
+        lambda: Seen(_held(app, job), app.store.lane(lane)),
         decide,
         tries=RECORDING_TRIES,
     )

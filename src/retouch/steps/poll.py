@@ -8,6 +8,7 @@ in the provider's list instead.
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Final
 
 from retouch import jobs
@@ -19,7 +20,7 @@ from retouch.provider.refusals import not_fetched
 from retouch.records import publish
 from retouch.registry import TASK_DEADLINE_SECONDS, UNKNOWN_GRACE_SECONDS, Json
 from retouch.retrying import deciding_on
-from retouch.steps.common import go_on, model_of, my_turn, provider_of, renew_lease
+from retouch.steps.common import Seen, go_on, model_of, my_turn, provider_of, renew_lease, see
 from retouch.steps.dispatch import fetched_in_vain, leave, pause, put_back
 from retouch.steps.resolve import look
 
@@ -73,13 +74,13 @@ def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
     if _images_were_not_fetched(answer) and not fetched_in_vain(job):
         return _once_more(app, job, answer)
 
-    def decide(current: Job | None) -> Job | None:
+    def decide(seen: Seen) -> Job | None:
+        current = seen.job
         if current is None or current.fence != fence or current.status is not Status.RUNNING:
             return None
-        assert current.lane is not None  # noqa: S101  a running job has one
         finalizing, writes = jobs.ended(
             current,
-            app.store.lane(current.lane),
+            seen.lane,
             app.clock.now(),
             provider_status=answer.status,
             failure=answer.failure,
@@ -87,7 +88,8 @@ def poll(app: App, job_id: str, fence: int) -> dict[str, Json]:
         app.store.commit(writes)
         return finalizing
 
-    after = deciding_on(app.clock, job, lambda: app.store.job(job_id), decide)
+    known = Seen(job, app.store.lane(job.lane or ""))
+    after = deciding_on(app.clock, known, partial(see, app, job), decide)
     if after is None:
         # Somebody else moved the job on, perhaps this very query sent twice.
         current = app.store.job(job_id) or job
