@@ -285,11 +285,15 @@ class FakeStore:
         """See `retouch.ports.Store`."""
         return [key for key, since in sorted(self.alone.items()) if since < before][:limit]
 
-    def forget_lone(self, key: str) -> str | None:
+    def record_of_lone(self, key: str) -> str | None:
+        """See `retouch.ports.Store`."""
+        return self.recorded.get(key)
+
+    def forget_lone(self, key: str) -> None:
         """See `retouch.ports.Store`."""
         with self._effects.effect("forget_lone"):
             self.alone.pop(key, None)
-            return self.recorded.pop(key, None)
+            self.recorded.pop(key, None)
 
     def sweep(self) -> Sweep:
         """See `retouch.ports.Store`."""

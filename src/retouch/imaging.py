@@ -178,6 +178,22 @@ def open_image(data: bytes, form: str) -> ImageFile.ImageFile:
 # --- look --------------------------------------------------------------------------------------
 
 
+def ends_whole(form: str, head: bytes, tail: bytes, size: int) -> bool:
+    """Whether a file of that format, of which the first and the last bytes are given, has its end.
+
+    Of a format whose end says nothing it is taken to have.
+    """
+    match form:
+        case "PNG":
+            return b"IEND\xaeB`\x82" in tail
+        case "JPEG":
+            return b"\xff\xd9" in tail  # it stands nowhere else among the last bytes
+        case "WEBP":
+            return size >= int.from_bytes(head[4:8], "little") + 8
+        case _:
+            return True
+
+
 def look(data: bytes, *, whole: bool = True) -> ImageFacts:
     """The facts of the image in `data`, from its header and structure; no pixel is decoded.
 

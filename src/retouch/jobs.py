@@ -219,6 +219,8 @@ class Job(_Stored):
     fit: bool = False
     call: Mode | None = None
     """How the provider is called; None for the model's own way."""
+    path: str | None = None
+    """Where that call goes, behind the region's base URL."""
     labels: dict[str, str] = {}
     priority: int = 5
     problems: tuple[Finding, ...] = ()
@@ -1029,7 +1031,7 @@ def cancel_answered(job: Job, now: float, answer: str) -> tuple[Job, Writes]:
     return noted, (PutJob(noted),)
 
 
-def copy_of(job: Job, job_id: str, now: float) -> Job:
+def copy_of(job: Job, job_id: str, folder: str, now: float) -> Job:
     """The same order as a new job, on the same versions; nothing of what became of the first."""
     return Job(
         job_id=job_id,
@@ -1038,7 +1040,7 @@ def copy_of(job: Job, job_id: str, now: float) -> Job:
         updated_at=now,
         sidecar=job.sidecar,
         sidecar_version=job.sidecar_version,
-        folder=job.folder,
+        folder=folder,
         model=job.model,
         function=job.function,
         prompt=job.prompt,
@@ -1048,6 +1050,7 @@ def copy_of(job: Job, job_id: str, now: float) -> Job:
         mask=None if job.mask is None else _unsent(job.mask),
         fit=job.fit,
         call=job.call,
+        path=job.path,
         labels=job.labels,
         priority=job.priority,
         warnings=job.warnings,

@@ -91,8 +91,12 @@ class Store(Protocol):
         """Images that came without a sidecar before that time and have no record yet."""
         ...
 
-    def forget_lone(self, key: str) -> str | None:
-        """The image has its sidecar, or is gone; the id of the record that stood for it, if any."""
+    def record_of_lone(self, key: str) -> str | None:
+        """The id of the record that stands for an image without a sidecar, if there is one."""
+        ...
+
+    def forget_lone(self, key: str) -> None:
+        """The image has its sidecar, or is gone."""
         ...
 
     def sweep(self) -> Sweep:

@@ -11,7 +11,6 @@ import json
 from typing import Final
 
 from retouch import keys
-from retouch.catalogue import Catalogue
 from retouch.jobs import (
     Alert,
     Cost,
@@ -26,7 +25,7 @@ from retouch.jobs import (
     region_of,
 )
 from retouch.ports import App
-from retouch.registry import MODELS, Json
+from retouch.registry import Json
 from retouch.settings import Price
 
 EVENT_SOURCE: Final = "retouch"
@@ -71,10 +70,11 @@ def _output(output: Output) -> dict[str, Json]:
     return output.model_dump(mode="json")
 
 
-def record(job: Job, models: Catalogue = MODELS) -> dict[str, Json]:
-    """The contents of `job.json`: everything about a job but signed URLs and keys."""
-    model = models.get(job.model or "")
-    call = None if model is None else job.call or model.call
+def record(job: Job) -> dict[str, Json]:
+    """The contents of `job.json`: everything about a job but signed URLs and keys.
+
+    It follows from the job alone, so that it stays the same whatever becomes of the settings.
+    """
     return {
         "format": _FORMAT_VERSION,
         "job_id": job.job_id,
@@ -89,10 +89,10 @@ def record(job: Job, models: Catalogue = MODELS) -> dict[str, Json]:
         "region": None if job.lane is None else region_of(job.lane),
         "model": job.model,
         "request": None
-        if model is None or call is None or job.prompt is None
+        if job.prompt is None
         else {
-            "call": call,
-            "path": model.calls[call],
+            "call": job.call,
+            "path": job.path,
             "function": job.function,
             "prompt": job.prompt,
             "negative_prompt": job.negative_prompt,
@@ -170,11 +170,17 @@ def announcement(job: Job, *, stack: str, inbox: str, outbox: str) -> dict[str, 
     }
 
 
+def place(folder: str) -> str:
+    """The name under which the table knows the latest job of an outbox folder; no sidecar has it."""
+    return f"{folder}/"
+
+
 def place_of(app: App, job: Job) -> str:
-    """The outbox folder that a job writes into: its own, or once a newer version of the same sidecar
-    has taken that over, one below it named after the job.
+    """The outbox folder that a job writes into: its own, or once a newer job has taken that over (of a
+    newer version of the same sidecar, or of another one for the same image), one below it named after
+    the job.
     """
-    latest = app.store.latest_job_of(job.sidecar)
+    latest = app.store.latest_job_of(place(job.folder))
     return job.folder if latest in (None, job.job_id) else f"{job.folder}/{job.job_id}"
 
 
@@ -202,8 +208,9 @@ def retell(app: App, job_id: str, version: int) -> None:
     least make sure that no older `job.json` of its writing stays.
     """
     job = app.store.job(job_id)
-    if job is not None and job.version == version:
-        publish(app, job)
+    if job is not None and version in (job.version, job.message_version):
+        # The latest change, or the one that its owner must hear of whatever was noted since.
+        publish(app, job.model_copy(update={"version": version}))
         return
     _write_record(app, job_id)
     app.store.mark_published(job_id, version)
@@ -213,17 +220,17 @@ def _write_record(app: App, job_id: str) -> None:
     """Write `job.json` from the latest state, again if the job has moved on meanwhile."""
     written: tuple[int, str] | None = None
     while (job := app.store.job(job_id)) is not None:
-        place = place_of(app, job)
-        if written == (job.version, place):
+        folder = place_of(app, job)
+        if written == (job.version, folder):
             return
-        said = record(job, app.settings.models)
+        said = record(job)
         body = json.dumps(said, ensure_ascii=False, indent=2).encode("utf-8")
-        app.outbox.put(keys.record_key(place), body, "application/json; charset=utf-8")
-        newer = app.store.latest_job_of(job.sidecar)
-        if written is not None and written[1] != place and newer not in (None, job_id):
+        app.outbox.put(keys.record_key(folder), body, "application/json; charset=utf-8")
+        newer = app.store.latest_job_of(place(job.folder))
+        if written is not None and written[1] != folder and newer not in (None, job_id):
             # The place was given up between looking and writing: what we covered belongs there.
             _write_record(app, newer or "")
-        written = (job.version, place)
+        written = (job.version, folder)
 
 
 def tell_alerts(app: App, writes: Writes) -> None:

@@ -331,7 +331,7 @@ def unusable_name(name: str) -> str | None:
             "is not allowed; a name in the sidecar's own folder (photo.jpg, sub/photo.jpg) or from "
             "the inbox root (/shoes/photo.jpg) is"
         )
-    if len(name.encode("utf-8", "surrogatepass")) > 1024:
+    if len(name.removeprefix("/").encode("utf-8", "surrogatepass")) > 1024:
         return "is longer than the 1024 bytes that S3 allows"
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from retouch.aws.storage import S3Inbox, S3Outbox
 from retouch.aws.store import DynamoStore
 from retouch.local.packaging import load_template, project_root
 from retouch.provider.client import DashScope, connection_pool
+from tests.integration.wire import BASE_URL as BASE_URL
+from tests.integration.wire import Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 STACK = "retouch-test"
-BASE_URL = "https://dashscope.aliyuncs.com/api/v1"
 KEY = "sk-test-0001"
 ROOT = project_root()
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 1})
@@ -45,13 +47,18 @@ def template() -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test of this package can reach an account or the network."""
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that are worth nothing."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def aws(nobody: None) -> Iterator[None]:
+    """No test of this package can reach an account or the network."""
     with mock_aws():
         yield
 
@@ -154,6 +161,11 @@ def _hearing_queue(name: str) -> tuple[str, str]:
 @pytest.fixture
 def stack(template: dict[str, Any], aws: None) -> Stack:
     """A fresh stack."""
+    return build(template)
+
+
+def build(template: dict[str, Any]) -> Stack:
+    """Make what the template describes, as far as moto can be asked for it."""
     resources = template["Resources"]
     table = resources["Table"]["Properties"]
     boto3.client("dynamodb").create_table(
@@ -252,25 +264,63 @@ Function = Callable[[str], ModuleType]
 
 @pytest.fixture
 def function(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Function:
-    """Imports a function's `app.py` as the Lambda runtime does: by path, its environment set."""
+    """Imports functions with their environment set."""
     for name, value in stack.environment().items():
         monkeypatch.setenv(name, value)
+    return imported
 
-    def load(name: str) -> ModuleType:
-        path: Path = ROOT / "functions" / name / "app.py"
-        spec = importlib.util.spec_from_file_location(f"app_{name}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
 
-    return load
+def imported(name: str) -> ModuleType:
+    """A function's `app.py`, imported as the Lambda runtime does: by path."""
+    path: Path = ROOT / "functions" / name / "app.py"
+    spec = importlib.util.spec_from_file_location(f"app_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def provider_over(answer: Callable[[httpx.Request], httpx.Response]) -> DashScope:
     """The real client over a transport that answers in process."""
     return DashScope(BASE_URL, lambda: KEY, http=connection_pool(httpx.MockTransport(answer)))
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+def load(function: Function, wire: Wire) -> Function:
+    provider = provider_over(wire)
+
+    def with_provider(name: str) -> ModuleType:
+        module = function(name)
+        module.runtime.provider = lambda region: provider
+        return module
+
+    return with_provider
+
+
+@dataclass
+class MovedClock:
+    """The machine's time, which is moved on instead of being waited for.
+
+    A test puts it in the place of a function's own, for the functions make theirs only when it is
+    first asked for.
+    """
+
+    ahead: float = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(max(0.0, seconds))
+
+    def advance(self, seconds: float) -> None:
+        self.ahead += seconds
 
 
 @dataclass

@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from retouch.aws.messaging import AwsNotices, SqsKicks, StepFunctionsExecutions
+from retouch.aws.messaging import AwsNotices, SqsKicks, SqsUploads, StepFunctionsExecutions
 from retouch.errors import TryLater
-from retouch.events import Kick
+from retouch.events import Kick, ObjectCreated
 from retouch.registry import Json
 from tests.integration.conftest import Stack
 
@@ -42,6 +42,26 @@ def test_a_kick_is_grouped_by_its_lane_and_none_is_dropped_as_a_repeat(
                 QueueUrl=stack.kicks_url, ReceiptHandle=message["ReceiptHandle"]
             )
     assert sorted(found) == sorted([(LANE, LANE), (LANE, LANE), (other, other)])
+
+
+@pytest.mark.parametrize("key", ["a.png", "red shoes/a+b%20c#d.png", "图片/红色 🎨.png.json"])
+def test_an_object_that_is_told_of_once_more_reads_as_s3_tells_it(
+    uploads: SqsUploads, stack: Stack, key: str
+) -> None:
+    # Faults 4 and 8.
+    uploads.announce(key)
+
+    (told,) = stack.received(stack.uploads_url)
+    assert ObjectCreated.model_validate(told).detail.object.key == key
+    assert told["detail-type"] == "Object Created"
+    assert told["detail"]["bucket"]["name"] == stack.inbox
+
+
+def test_an_object_may_be_told_of_again_and_again(uploads: SqsUploads, stack: Stack) -> None:
+    for _ in range(3):
+        uploads.announce("a.png")
+
+    assert len(stack.received(stack.uploads_url)) == 3
 
 
 def test_an_execution_is_started_once_however_often_it_is_asked_for(
@@ -91,6 +111,30 @@ def test_a_bus_that_is_not_there_is_no_silent_loss(stack: Stack) -> None:
 
     with pytest.raises((TryLater, ClientError)):
         notices.tell("x", [{"too": "late"}])
+
+
+def test_events_that_are_told_together_come_in_their_order(
+    notices: AwsNotices, stack: Stack
+) -> None:
+    details: list[dict[str, Json]] = [{"job_id": "a", "revision": number} for number in range(10)]
+
+    notices.tell("Retouch Job State Change", details)
+
+    heard = stack.received(stack.seen_url)
+    assert [event["detail"] for event in heard] == details
+    assert {event["detail-type"] for event in heard} == {"Retouch Job State Change"}
+
+
+def test_one_event_that_the_bus_did_not_take_among_others_is_for_later(stack: Stack) -> None:
+    events = boto3.client("events")
+    stubber = Stubber(events)
+    entries = [{"EventId": "1"}, {"ErrorCode": "InternalFailure"}, {"EventId": "3"}]
+    stubber.add_response("put_events", {"FailedEntryCount": 1, "Entries": entries})
+    stubber.activate()
+    notices = AwsNotices(events, boto3.client("sns"), bus=stack.bus, topic_arn=stack.topic_arn)
+
+    with pytest.raises(TryLater, match="InternalFailure"):
+        notices.tell("x", [{"n": 1}, {"n": 2}, {"n": 3}])
 
 
 def test_an_event_that_the_bus_did_not_take_is_for_later(stack: Stack) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote_plus, unquote, urlsplit
 
+import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
@@ -16,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from retouch.aws.storage import S3Inbox, S3Outbox
 from retouch.errors import Conflict, ProviderRefused, RetouchError, TryLater
-from retouch.ports import Stored
+from retouch.ports import Listed, Stored
 from tests.integration.conftest import Stack
 
 MIB = 1024 * 1024
@@ -557,3 +559,243 @@ def test_what_was_sent_is_presigned_by_its_version(outbox: S3Outbox) -> None:
     assert named["versionId"] == [version]
     assert named["response-content-type"] == ["image/png"]
     assert "versionId" not in latest
+
+
+# --- all of the inbox ----------------------------------------
+
+
+@dataclass
+class Listing:
+    """S3's list of versions over what lies in moto: pages of `most`, and S3's own markers.
+
+    S3 lists what comes after a marker. moto takes a marker for a key that is there, and leaves the
+    first object out where it is not.
+    """
+
+    stack: Stack
+    most: int
+    asked: list[str] = field(default_factory=list)
+    """The markers of the requests, in order."""
+
+    def __post_init__(self) -> None:
+        self._moto = boto3.client("s3")
+        listener: Callable[..., Any] = self._answer
+        self.stack.s3.meta.events.register("before-call.s3.ListObjectVersions", listener)
+
+    def _all(self) -> list[dict[str, Any]]:
+        pages = self._moto.get_paginator("list_object_versions").paginate(Bucket=self.stack.inbox)
+        found: list[dict[str, Any]] = []
+        for page in pages:
+            found += [dict(version) | {"is": "Versions"} for version in page.get("Versions", [])]
+            found += [
+                dict(marker) | {"is": "DeleteMarkers"} for marker in page.get("DeleteMarkers", [])
+            ]
+        return sorted(
+            found,
+            key=lambda v: (v["Key"].encode(), not v["IsLatest"], -v["LastModified"].timestamp()),
+        )
+
+    def _answer(
+        self, params: dict[str, Any], context: dict[str, Any], **_: object
+    ) -> tuple[AWSResponse, dict[str, Any]]:
+        query = params["query_string"]
+        assert set(query) <= {"key-marker", "max-keys", "encoding-type"}
+        assert int(query["max-keys"]) <= 1000  # S3 gives no more, whatever is asked for
+        marker = query.get("key-marker", "")
+        self.asked.append(marker)
+        behind = [v for v in self._all() if v["Key"].encode() > marker.encode()]
+        page: dict[str, Any] = {"IsTruncated": len(behind) > self.most, "EncodingType": "url"}
+        for version in behind[: self.most]:
+            kind = version.pop("is")
+            page.setdefault(kind, []).append(
+                version | {"Key": quote_plus(version["Key"], safe="/")}
+            )
+        if page["IsTruncated"]:
+            page["NextKeyMarker"] = quote_plus(behind[self.most - 1]["Key"], safe="/")
+        assert context.get("encoding_type_auto_set")
+        return AWSResponse(params["url"], 200, HTTPHeaders(), None), page
+
+
+def put_later(stack: Stack, key: str, data: bytes = b"x") -> str:
+    """Put an object in a millisecond of its own, which is how moto tells versions apart."""
+    before = int(time.time() * 1000)
+    while int(time.time() * 1000) <= before:
+        pass
+    return put(stack, key, data)
+
+
+def deleted(stack: Stack, key: str) -> None:
+    before = int(time.time() * 1000)
+    while int(time.time() * 1000) <= before:
+        pass
+    stack.s3.delete_object(Bucket=stack.inbox, Key=key)
+
+
+def everything(inbox: S3Inbox) -> list[list[Listed]]:
+    """The listing page by page, as a sweep goes through it."""
+    pages: list[list[Listed]] = []
+    after: str | None = ""
+    while True:
+        page = list(inbox.listing(after))
+        if not page:
+            return pages
+        pages.append(page)
+        assert len(pages) < 100, "it does not come to an end"
+        after = page[-1].key
+
+
+def test_an_empty_inbox_lists_nothing(inbox: S3Inbox, stack: Stack) -> None:
+    Listing(stack, 1000)
+
+    assert inbox.listing(None) == []
+    assert inbox.listing("") == []
+    assert inbox.listing("a.png") == []
+
+
+def test_objects_are_listed_with_their_current_versions_and_times(
+    inbox: S3Inbox, stack: Stack
+) -> None:
+    Listing(stack, 1000)
+    begin = time.time()
+    put_later(stack, "b.png", b"old")
+    current = {"b.png": put_later(stack, "b.png", b"new"), "a.png": put_later(stack, "a.png")}
+
+    found = inbox.listing(None)
+
+    assert [(listed.key, listed.version_id) for listed in found] == sorted(current.items())
+    for listed in found:
+        stored = inbox.head(listed.key)
+        assert stored is not None
+        assert stored.version_id == listed.version_id
+        # S3 gives whole seconds.
+        assert begin - 1 <= listed.modified_at <= time.time() + 1
+
+
+def test_what_was_deleted_is_not_listed_and_what_came_back_is(inbox: S3Inbox, stack: Stack) -> None:
+    Listing(stack, 1000)
+    put_later(stack, "gone.png")
+    deleted(stack, "gone.png")
+    put_later(stack, "back.png")
+    deleted(stack, "back.png")
+    back = put_later(stack, "back.png", b"again")
+    stack.s3.delete_object(Bucket=stack.inbox, Key="never.png")
+
+    assert [(listed.key, listed.version_id) for listed in inbox.listing(None)] == [
+        ("back.png", back)
+    ]
+
+
+KEYS = (
+    "A.png",
+    "a b.png",
+    "a%20b.png",
+    "a+b.png",
+    "a#b?c&d=e.png",
+    "a.png",
+    "a.png.json",
+    "a/b.png",
+    "é.png",
+    "图片/红色.png",
+    "～.png",
+    "🎨.png",
+)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 1000])
+def test_every_key_is_listed_once_and_in_order_whatever_is_in_it(
+    inbox: S3Inbox, stack: Stack, most: int
+) -> None:
+    # Fault 8.
+    Listing(stack, most)
+    for key in KEYS:
+        put(stack, key, b"x")
+
+    pages = everything(inbox)
+
+    assert [listed.key for page in pages for listed in page] == sorted(KEYS, key=str.encode)
+    assert all(len(page) <= most for page in pages)
+
+
+def test_a_listing_goes_on_behind_any_key(inbox: S3Inbox, stack: Stack) -> None:
+    Listing(stack, 1000)
+    for key in KEYS:
+        put(stack, key, b"x")
+    order = sorted(KEYS, key=str.encode)
+
+    for number, after in enumerate(order, 1):
+        assert [listed.key for listed in inbox.listing(after)] == order[number:], after
+
+
+def test_a_listing_goes_on_behind_a_key_that_was_deleted_meanwhile(
+    inbox: S3Inbox, stack: Stack
+) -> None:
+    Listing(stack, 2)
+    for key in ("a.png", "b.png", "c.png", "d.png"):
+        put_later(stack, key)
+    first = inbox.listing(None)
+    deleted(stack, "b.png")
+
+    assert [listed.key for listed in first] == ["a.png", "b.png"]
+    assert [listed.key for listed in inbox.listing(first[-1].key)] == ["c.png", "d.png"]
+    # A key that never was is as good.
+    assert [listed.key for listed in inbox.listing("bb.png")] == ["c.png", "d.png"]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_pages_of_nothing_but_old_versions_and_delete_markers_are_passed_over(
+    inbox: S3Inbox, stack: Stack, most: int
+) -> None:
+    # An empty page would say that there are no more, and what lies behind would never be looked at.
+    Listing(stack, most)
+    put_later(stack, "a.png")
+    for _ in range(3):
+        put_later(stack, "gone.png")
+        deleted(stack, "gone.png")
+    put_later(stack, "gone too.png")
+    deleted(stack, "gone too.png")
+    for _ in range(4):
+        put_later(stack, "many.png")
+    put_later(stack, "z.png")
+
+    found = [listed.key for page in everything(inbox) for listed in page]
+
+    assert found == ["a.png", "many.png", "z.png"]
+
+
+def test_an_inbox_of_nothing_but_delete_markers_comes_to_an_end(
+    inbox: S3Inbox, stack: Stack
+) -> None:
+    listing = Listing(stack, 2)
+    for number in range(5):
+        put_later(stack, f"{number}.png")
+        deleted(stack, f"{number}.png")
+
+    assert inbox.listing(None) == []
+    assert listing.asked[0] == ""
+    assert listing.asked == sorted(set(listing.asked))  # it never asks the same again
+
+
+def test_a_thousand_are_asked_for_at_once(inbox: S3Inbox, stack: Stack) -> None:
+    asked: list[str] = []
+
+    def look(params: dict[str, Any], **_: object) -> None:
+        asked.append(str(params["query_string"]["max-keys"]))
+
+    stack.s3.meta.events.register("before-call.s3.ListObjectVersions", look)
+    inbox.listing(None)
+
+    assert asked == ["1000"]
+
+
+def test_an_inbox_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    inbox: S3Inbox, stack: Stack
+) -> None:
+    def refuse(params: dict[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]]:
+        http = AWSResponse(params["url"], 403, HTTPHeaders(), None)
+        return http, {"Error": {"Code": "AccessDenied", "Message": "No."}}
+
+    listener: Callable[..., Any] = refuse
+    stack.s3.meta.events.register("before-call.s3.ListObjectVersions", listener)
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        inbox.listing(None)

@@ -25,7 +25,7 @@ from retouch.jobs import (
 )
 from retouch.ports import App
 from retouch.records import EVENT_SOURCE, EVENT_TYPE, announcement, cost_of, publish, record
-from retouch.registry import MODELS, Json
+from retouch.registry import MODELS, Json, Mode
 from retouch.settings import Price
 
 from .helpers import utf8
@@ -46,6 +46,8 @@ DONE = Job(
     folder="shoes/red 红",
     model="wanx2.1-imageedit",
     function="description_edit_with_mask",
+    call=Mode.ASYNC,
+    path="services/aigc/image2image/image-synthesis",
     prompt=PROMPT,
     parameters={"n": 2, "seed": 7},
     images=(

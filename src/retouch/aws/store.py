@@ -231,6 +231,11 @@ class DynamoStore:
         ]
         return found[:limit]
 
+    def record_of_lone(self, key: str) -> str | None:
+        """See `retouch.ports.Store.record_of_lone`."""
+        item = self._get("RECORDED", key)
+        return None if item is None else _string(item, "job_id")
+
     def sweep(self) -> Sweep:
         """See `retouch.ports.Store.sweep`."""
         item = self._get("SWEEP", "SWEEP")
@@ -460,18 +465,13 @@ class DynamoStore:
             ExpressionAttributeValues={":since": _n(now)},
         )
 
-    def forget_lone(self, key: str) -> str | None:
+    def forget_lone(self, key: str) -> None:
         """See `retouch.ports.Store.forget_lone`."""
         self._delete("LONE", key)
-        item = self._delete("RECORDED", key)
-        return None if item is None else _string(item, "job_id")
+        self._delete("RECORDED", key)
 
-    def _delete(self, pk: str, sk: str) -> dict[str, AttributeValueTypeDef] | None:
-        """Delete an item; what it was, None if there was none."""
-        answer = self._client.delete_item(
-            TableName=self._table, Key={"pk": _s(pk), "sk": _s(sk)}, ReturnValues="ALL_OLD"
-        )
-        return answer.get("Attributes")
+    def _delete(self, pk: str, sk: str) -> None:
+        self._client.delete_item(TableName=self._table, Key={"pk": _s(pk), "sk": _s(sk)})
 
     def note_sweep(self, sweep: Sweep) -> None:
         """See `retouch.ports.Store.note_sweep`."""

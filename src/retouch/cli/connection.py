@@ -146,7 +146,7 @@ class Connection:
 
     def record(self, job: Job) -> dict[str, Any]:
         """What the job's `job.json` says."""
-        return records.record(job, self.models)
+        return records.record(job)
 
 
 def connect(where: Where) -> Connection:

@@ -38,6 +38,7 @@ from retouch.steps.common import my_turn, provider_of
 from retouch.steps.dispatch import operator_failure
 
 _HEAD_BYTES: Final = 64 * 1024
+_TAIL_BYTES: Final = 4 * 1024
 _NOTED_SECONDS: Final = 48 * 3600
 """Notes of what is copied are kept twice as long as there is anything to copy."""
 _COPY_BUDGET_SECONDS: Final = 140.0
@@ -261,10 +262,15 @@ def _store(app: App, job: Job, number: int, chunks: Iterator[bytes]) -> Output:
 
     def counted() -> Iterator[bytes]:
         nonlocal size
+        tail = b""
         for part in _chain(head, chunks):
             digest.update(part)
             size += len(part)
+            tail = (tail + part)[-_TAIL_BYTES:]
             yield part
+        # Raised here, it keeps what has come so far from being stored.
+        if not imaging.ends_whole(facts.format, head, tail, size):
+            raise TryLater("the download ended before the image did", code="DownloadCutOff")
 
     key, over = _place(app, job, lambda place: keys.result_key(place, number, suffix))
     version = app.outbox.put_stream(key, counted(), facts.mime, over=over)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from retouch import jobs
+from retouch import jobs, keys
 from retouch.errors import Conflict, OperatorError, TryLater
 from retouch.jobs import Candidate, Job, Status, Writes
 from retouch.ports import App, Stored
-from retouch.records import publish, tell_alerts
+from retouch.records import place, publish, tell_alerts
 from retouch.registry import Json, Mode
 from retouch.retrying import deciding
 from retouch.steps.common import call_of, model_of, my_turn, provider_of, start
@@ -192,10 +192,12 @@ def _repeat(app: App, job: Job) -> Report:
         return Report(there, "", f"it was tried again already, as job {new_id}: {there.status}")
     if job.sidecar_version is None:
         return Report(job, "", "it stood for an image without a sidecar; drop the sidecar")
-    # Its place in the outbox goes to the new one, unless a newer version of the sidecar has it.
-    if app.store.latest_job_of(job.sidecar) == job.job_id:
-        app.store.note_latest_job_of(job.sidecar, new_id)
-    new = there or jobs.copy_of(job, new_id, app.clock.now())
+    # What is the old job's becomes the new one's: its place in the outbox, and its sidecar's name.
+    folder = keys.outbox_folder(job.sidecar)
+    for name in (place(folder), job.sidecar):
+        if app.store.latest_job_of(name) == job.job_id:
+            app.store.note_latest_job_of(name, new_id)
+    new = there or jobs.copy_of(job, new_id, folder, app.clock.now())
     if job.lane is None:
         # It never got as far as a lane: what was dropped is judged anew.
         dropped = Stored(job.sidecar, job.sidecar_version, 0)

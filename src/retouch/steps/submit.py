@@ -27,7 +27,7 @@ from retouch.jobs import (
     wait_for,
 )
 from retouch.ports import App, Listed, Stored, Sweep
-from retouch.records import publish
+from retouch.records import place, publish
 from retouch.resolving import Outranked, Resolution, look_for, plan
 from retouch.sidecar import Problem
 
@@ -80,7 +80,7 @@ def _submit_sidecar(app: App, key: str) -> str | None:
             folder=keys.outbox_folder(key),
         )
     try:
-        decided = _decide(app, job, dropped)
+        decided = _decide(app, job, dropped, takes_place=job.version == 0)
     except Conflict:
         # Another delivery entered the very same job meanwhile.
         current = app.store.job(job_id)
@@ -116,10 +116,15 @@ def _supersede(app: App, key: str, job_id: str) -> None:
     app.store.note_latest_job_of(key, job_id)
 
 
-def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
-    """Reject, wait, or queue; the job as it was committed, or None if nothing has changed."""
+def _decide(app: App, job: Job, dropped: Stored, *, takes_place: bool) -> Job | None:
+    """Reject, wait, or queue; the job as it was committed, or None if nothing has changed.
+
+    With `takes_place` its outbox folder becomes the job's, unless another sidecar goes before.
+    """
     settings = app.settings
     planned = plan(app.inbox, dropped, settings.models, settings.regions)
+    if takes_place and not isinstance(planned, Outranked):
+        app.store.note_latest_job_of(place(job.folder), job.job_id)
     if isinstance(planned, list):
         return _reject(app, job, planned)
     if isinstance(planned, Outranked):
@@ -135,6 +140,7 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
             "model": order.model,
             "function": order.function,
             "call": order.call,
+            "path": settings.models[order.model].calls[order.call],
             "fit": order.fit,
             "prompt": order.prompt,
             "negative_prompt": order.negative_prompt,
@@ -174,17 +180,20 @@ def _decide(app: App, job: Job, dropped: Stored) -> Job | None:
 def queue(app: App, job: Job, lane: str, *, arrived: float) -> Job:
     """Enter a complete job into its lane's backlog."""
     app.store.note_lane(lane)
+    used = (*job.images, *([] if job.mask is None else [job.mask]))
+    images = list(dict.fromkeys(image.key for image in used if not image.is_url))
+    for key in images:
+        _close_stand_in(app, key, f"used by {job.sidecar}")
     queued, writes = enter(job, lane, app.clock.now(), arrived=arrived)
     app.store.commit(writes)
-    used = (*job.images, *([] if job.mask is None else [job.mask]))
-    for key in dict.fromkeys(image.key for image in used if not image.is_url):
-        _no_longer_lone(app, key, f"used by {job.sidecar}")
+    for key in images:
+        app.store.forget_lone(key)
     return queued
 
 
 def submit_again(app: App, job: Job, dropped: Stored) -> Job:
     """Judge what a sidecar's version asks for anew, as the job given."""
-    return _decide(app, job, dropped) or job
+    return _decide(app, job, dropped, takes_place=False) or job
 
 
 def _stored(app: App, source: Source, found: Resolution) -> Source:
@@ -269,10 +278,15 @@ def _has_sidecar(app: App, key: str) -> bool:
 
 
 def _no_longer_lone(app: App, key: str, why: str) -> None:
+    _close_stand_in(app, key, why)
+    app.store.forget_lone(key)
+
+
+def _close_stand_in(app: App, key: str, why: str) -> None:
     """Close the record that stood for an image without a sidecar, if there was one."""
-    stood_for = app.store.forget_lone(key)
-    if stood_for is not None:
-        close_waiting(app, stood_for, f"{key}: {why}")
+    stands_in = app.store.record_of_lone(key)
+    if stands_in is not None:
+        close_waiting(app, stands_in, f"{key}: {why}")
 
 
 def close_waiting(app: App, job_id: str, why: str) -> None:

@@ -1,0 +1,1 @@
+"""A test for every fault in the catalogue, each injecting that very fault."""
