@@ -4,6 +4,7 @@
 #   make test     lint, strict types, unit, integration and end-to-end tests
 #   make format   formats the code
 #   make docs     makes the pages of the models, and the schema, from the registry
+#   make simulate 10,000 jobs with crashes and faults, 100,000 without, on a fake clock
 #   make lock     makes the lock files anew
 #   make clean    removes what the other targets made
 
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit e2e format docs lock clean setup
+.PHONY: help demo test lint types unit e2e reliability simulate format docs lock clean setup
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -41,7 +42,7 @@ setup: $(VENV)/dev.stamp
 demo: $(VENV)/local.stamp
 	@$(BIN)/retouch demo --out out
 
-test: lint types unit e2e
+test: lint types unit e2e reliability
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -52,10 +53,18 @@ types: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 unit: $(VENV)/dev.stamp
-	$(BIN)/pytest -n 2 -m "not e2e"
+	$(BIN)/pytest -n 2 -m "not e2e" --faults-report build/faults-unit.json
 
 e2e: $(VENV)/dev.stamp
-	$(BIN)/pytest -m e2e
+	$(BIN)/pytest -m e2e --faults-report build/faults-e2e.json
+
+# The table of faults in docs/reliability.md must be what the two runs before have shown.
+reliability: $(VENV)/dev.stamp
+	$(BIN)/python tools/reliability.py --check build/faults-unit.json build/faults-e2e.json
+
+simulate: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.simulation --jobs 10000 --crashes 0.01 --faults 0.05 --seed 1
+	$(BIN)/python -m tests.simulation --jobs 100000 --entered --seed 1
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

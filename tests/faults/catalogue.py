@@ -299,7 +299,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
         (
             47,
             "clocks are off by 5 s",
-            "Nothing is sent twice, no lease ends early, no task is missed or taken for another's.",
+            "Nothing is sent twice, no lease ends early, no task is missed or taken for another's. "
+            "The rate is kept as well as the clocks of our own machines agree.",
         ),
         (
             48,
