@@ -942,7 +942,9 @@ def again(job: Job, lane: Lane, now: float, *, by: str | None = None) -> tuple[J
     freed = _put_lane(lane, slots=_without(lane, job), **_answered(lane, job))
     if job.cancel_asked_at is not None and by is None:
         note = "the answer to its call was lost, and the provider's list shows no task of it"
-        closed = _touch(job, now, **{**_withdrawn(now), "cancel_answer": note, "doubt": None})
+        # Of an earlier call of it nobody knows.
+        doubt = _sent_again(job)
+        closed = _touch(job, now, **{**_withdrawn(now), "cancel_answer": note, "doubt": doubt})
         return closed, (PutJob(closed), freed)
     queued = _touch(
         job,
@@ -1008,7 +1010,7 @@ def withdraw(job: Job, lane: Lane | None, now: float) -> tuple[Job, Writes]:
 
 
 def _withdrawn(now: float) -> dict[str, object]:
-    failure = Failure(code="Canceled", message="cancelled by a person; nothing was made")
+    failure = Failure(code="Canceled", message="cancelled by a person")
     return {
         "status": Status.CANCELED,
         "finished_at": now,

@@ -406,6 +406,7 @@ class Stage(World):
 
     def invoke(self, name: str, work: Callable[[], object]) -> bool:
         """Let a function run; whether it came to its end. It may die, or fail in an expected way."""
+        self._collect()  # of the function that it came between
         outer = self.dies_at
         self.processes.append(name)
         self.dies_at = self.true.time + LIVES[name]
@@ -465,7 +466,7 @@ class Stage(World):
         now = self.true.time
         payload = execution.payload
         job_id, fence = payload["job_id"], payload["fence"]
-        if now - self.begun[execution.name] > EXECUTION_SECONDS:
+        if now - self.begun.setdefault(execution.name, now) > EXECUTION_SECONDS:
             self.end(execution)
             return
         answer: dict[str, Any] = {}

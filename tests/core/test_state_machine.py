@@ -36,7 +36,6 @@ from tests.core.crashing import SMALL, Message, Rules, Stage
 from tests.fakes import (
     QWEN,
     WANX,
-    FakeExecution,
     FakeProvider,
     FakeTask,
     Lost,

@@ -555,7 +555,7 @@ def test_a_queued_job_is_cancelled_at_once_and_is_never_sent(
     assert answer == {
         "job_id": job.job_id,
         "status": "CANCELED",
-        "did": "it is cancelled; nothing was sent, nothing is billed",
+        "did": "it is cancelled; nothing is billed",
         "could_not": "",
     }
     assert json.loads(json.dumps(answer)) == answer

@@ -119,8 +119,9 @@ def cancel(app: App, job_id: str) -> Report:
 def _of_cancel(app: App, job: Job, changed: bool) -> Report:
     match job.status:
         case Status.CANCELED:
-            said = "it is cancelled; nothing was sent, nothing is billed"
-            return Report(job, said) if changed else Report(job, "it was cancelled already")
+            billed = "nothing is billed" if job.doubt is None else f"but {job.doubt}"
+            said = f"it is cancelled; {billed}" if changed else "it was cancelled already"
+            return Report(job, said)
         case Status.CREATING | Status.RESOLVING:
             sync = job.status is Status.CREATING and call_of(app, job) is Mode.SYNC
             did = "the request is noted" if changed else "the request was noted already"
