@@ -637,8 +637,7 @@ class Rules:
         """The number of the latest call of each model."""
         self._called = 0
         self._queried = 0
-        self.ends: dict[str, Status] = {}
-        """The terminal state of each job that has one."""
+        self._latest: dict[str, Job] = {}
         self.closing: dict[tuple[str, int], Job] = {}
         """Changes that must be told of by a message."""
         self._stale: dict[tuple[str, ...], float] = {}
@@ -659,17 +658,17 @@ class Rules:
     def _look_at_history(self) -> None:
         history = self.stage.store.history
         for job in history[self._seen :]:
-            end = self.ends.get(job.job_id)
-            if end is not None:
-                assert job.status is end, f"{job.job_id} was {end}, and is {job.status}"
-            if job.status in TERMINAL:
-                self.ends[job.job_id] = job.status
-                if end is None:
-                    self.closing[job.job_id, job.version] = job
-            elif job.status is Status.UNRESOLVED and job.ended_at == job.updated_at:
-                assert job.doubt, "nobody knows why it is held"
+            before = self._latest.get(job.job_id)
+            self._latest[job.job_id] = job
+            if before is not None and before.status in TERMINAL:
+                assert job.status is before.status, f"{before.status} became {job.status}"
+            elif job.status in TERMINAL:
                 self.closing[job.job_id, job.version] = job
-            elif job.status is Status.WAITING and job.overdue_at == job.updated_at:
+            elif job.status is Status.UNRESOLVED:
+                assert job.doubt, "nobody knows why it is held"
+                if before is None or before.status is not job.status:
+                    self.closing[job.job_id, job.version] = job
+            elif job.overdue_at is not None and (before is None or before.overdue_at is None):
                 self.closing[job.job_id, job.version] = job
         self._seen = len(history)
 
@@ -831,7 +830,7 @@ class Rules:
     # --- the end ---
 
     def look_at_the_end(self, *, waiting: bool = False) -> None:
-        """What must have come of everything, once nothing moves any more. Jobs may be left `waiting`."""
+        """What must have come of everything, once nothing moves any more. Jobs may be `waiting`."""
         stage = self.stage
         store = stage.store
         for job in store.jobs.values():

@@ -205,7 +205,8 @@ def test_an_image_whose_sidecar_does_not_come_gets_a_record_and_one_message() ->
     assert world.store.the_job(job_id).status is Status.SUCCEEDED
     assert world.outbox.record("shoes/red")["job_id"] == job_id
     assert world.store.the_job(stood_for).status is Status.CANCELED
-    assert world.store.alone == world.store.recorded == {}
+    assert world.store.alone == {}
+    assert world.store.recorded == {}
 
 
 def test_an_image_that_a_sidecar_names_is_not_taken_for_alone() -> None:
@@ -272,7 +273,7 @@ def test_a_sweep_goes_through_everything_once_and_tells_of_nothing_known() -> No
         world.inbox.put(f"unseen{number}.png.json", sidecar_json())
     world.clock.advance(1000)
     asked: list[str] = []
-    world.uploads.announce = asked.append  # type: ignore[method-assign]
+    world.uploads.announce = asked.append  # type: ignore[method-assign, assignment]
 
     world.reconcile()
 

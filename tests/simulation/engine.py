@@ -82,6 +82,8 @@ class Engine:
         self._sleep_until(until)
 
     def _sleep_until(self, until: float) -> None:
+        if self._over.is_set():
+            raise Crash("the run was given up")
         if not self._due or self._due[0][0] > until:
             self.now = until
             return
@@ -107,19 +109,16 @@ class Engine:
         """
         self._serve(None)
         self._over.wait()
-        for place in self._idle:
-            place.release()
-        for _, _, what in self._due:
-            if not callable(what):
-                what.release()
         if self._error is not None:
             raise self._error
 
     def _work(self) -> None:
         place = Lock()
         place.acquire()
-        while not self._over.is_set():
+        while True:
             self._serve(place)
+            if self._over.is_set():
+                return
             place.acquire()
 
     def _serve(self, place: Lock | None) -> None:
@@ -142,4 +141,14 @@ class Engine:
         except BaseException as error:  # noqa: BLE001  raised again where `run` was called
             if not self._over.is_set():
                 self._error = error
+        if not self._over.is_set():
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Send every thread home; there are suspended processes only if something went wrong."""
         self._over.set()
+        for place in self._idle:
+            place.release()
+        for _, _, what in self._due:
+            if not callable(what):
+                what.release()

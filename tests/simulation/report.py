@@ -78,7 +78,8 @@ class Figures:
     most_queries: dict[str, int]
     """In any second, by region."""
     billed: int
-    duplicates_marked: int
+    duplicates_marked: dict[str, int]
+    """By lane: billed more than once, and the job says that it may be so."""
     held: dict[str, int]
     """How often a job was held for a person, by lane."""
     commands: dict[str, int]
@@ -159,7 +160,7 @@ def figures(run: Run) -> Figures:
         lanes=lanes,
         most_queries=asked,
         billed=audit.billed,
-        duplicates_marked=audit.marked,
+        duplicates_marked=_sorted(audit.marked),
         held=_sorted(watch.held),
         commands=_sorted(run.person.commands),
         recovery=Spread.of(every),
@@ -270,7 +271,7 @@ class _Audit:
     def __init__(self, run: Run):
         self._run = run
         self.billed = 0
-        self.marked = 0
+        self.marked: Counter[str] = Counter()
         self.duplicates: list[str] = []
         self.losses: list[str] = []
         self.slots: list[str] = []
@@ -310,7 +311,7 @@ class _Audit:
         if len(billed) > 1:
             tasks = ", ".join(task.task_id for task in billed)
             if doubted:
-                self.marked += 1
+                self.marked[made[0].lane or ""] += 1
             else:
                 self.duplicates.append(f"{said}: billed for {tasks}, and no doubt on it")
         for task in billed:
@@ -373,12 +374,12 @@ def text(seen: Figures) -> str:
         f"{'jobs':<44}{_counted(seen.statuses)}",
         f"{'billed tasks and calls':<44}{seen.billed}",
         f"{'duplicates without a mark':<44}{len(seen.bad_duplicates)}",
-        f"{'duplicates with a mark (sent again)':<44}{seen.duplicates_marked}",
+        f"{'duplicates with a mark (sent again)':<44}{_totalled(seen.duplicates_marked)}",
         f"{'losses':<44}{len(seen.bad_losses)}",
         f"{'leaked slots':<44}{len(seen.bad_slots)}",
         f"{'ends untold, told wrong or left again':<44}{len(seen.bad_ends)}",
         f"{'told twice the same':<44}{seen.told_twice}",
-        f"{'held for a person':<44}{sum(seen.held.values())}: {_counted(seen.held)}",
+        f"{'held for a person':<44}{_totalled(seen.held)}",
         f"{'commands of a person':<44}{_counted(seen.commands)}",
         f"{'recovery from a crash':<44}{seen.recovery}",
         *(f"{f'  of {kind}':<44}{spread}" for kind, spread in seen.recovery_by.items()),
@@ -397,6 +398,10 @@ def text(seen: Figures) -> str:
     if seen.violations:
         lines += ["", "VIOLATIONS", *seen.violations[:40]]
     return "\n".join(lines)
+
+
+def _totalled(counts: dict[str, int]) -> str:
+    return f"{sum(counts.values())}: {_counted(counts)}" if counts else "0"
 
 
 def _counted(counts: dict[str, int]) -> str:
