@@ -21,6 +21,6 @@ def handler(event: Turn, context: LambdaContext) -> dict[str, Json]:
     deadline = runtime.clock.now() + context.get_remaining_time_in_millis() / 1000
     answer = finalize(runtime, event.job_id, event.fence, deadline)
     logger.info("finalize", extra=answer)
-    if answer["next"] == "stop":
-        metrics.add_metric(name=f"Job-{answer['status']}", unit=MetricUnit.Count, value=1)
+    outcome = f"Job-{answer['status']}" if answer["next"] == "stop" else "FinalizeTurns"
+    metrics.add_metric(name=outcome, unit=MetricUnit.Count, value=1)
     return answer

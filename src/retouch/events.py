@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, Field, Json, ValidationError
 
 from retouch.registry import Json as JsonValue
+
+LONGEST_TASK_ID: Final = 200
 
 
 class _S3Object(BaseModel):
@@ -73,7 +75,7 @@ class Command(BaseModel):
 
     command: Literal["cancel", "retry", "adopt", "again", "fail"]
     job_id: str = Field(pattern=r"^[a-z0-9]{16}$")
-    task_id: str | None = Field(default=None, min_length=1, max_length=200)
+    task_id: str | None = Field(default=None, min_length=1, max_length=LONGEST_TASK_ID)
 
 
 class _ExecutionDetail(BaseModel):

@@ -143,6 +143,7 @@ class Processes(Effects):
     beside the effects themselves: dying after an effect and before the next is the same, if they are.
     """
 
+    marking: bool = False
     mark: Callable[[], tuple[float, ...]] = tuple
     outlived: Callable[[], bool] = bool
     """Whether the process that runs has lived for longer than it may."""
@@ -158,7 +159,8 @@ class Processes(Effects):
         if self.outlived():
             raise Crash(f"out of time before {name}")
         self.log.append(name)
-        self.before.append(self.mark())
+        if self.marking:
+            self.before.append(self.mark())
         number = len(self.log)
         moment = self.plan(number, name) if self.plan is not None else None
         if moment is Moment.BEFORE:
@@ -168,7 +170,8 @@ class Processes(Effects):
         try:
             yield
         finally:
-            self.after[number] = self.mark()
+            if self.marking:
+                self.after[number] = self.mark()
             if moment is Moment.AFTER:
                 raise Crash(f"after {name}")  # also where the effect ended with an error
 
@@ -632,6 +635,7 @@ class Rules:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self._effects = 0
+        self._rounds = 0
         self._seen = 0
         self._calls: dict[str, int] = {}
         """The number of the latest call of each model."""
@@ -682,7 +686,8 @@ class Rules:
                 other = tasks.setdefault(job.task_id, job.job_id)
                 assert other == job.job_id, f"{other} and {job.job_id} have the same task"
                 assert store.claims.get(job.task_id) == job.job_id, "its task is not its own"
-        for name, lane in store.lanes_stored.items():
+        for name in store.known_lanes:
+            lane = store.lane(name)
             window = pace_of(stage, name).window
             adopted = sum(self._by_hand(job_id) for job_id in lane.slots)
             assert len(lane.slots) - adopted <= window, "the window was exceeded"
@@ -752,6 +757,9 @@ class Rules:
 
     def _look_at_rounds(self) -> None:
         """Nothing that reconcile is due to heal survives two of its rounds."""
+        if len(self.stage.rounds) == self._rounds:
+            return
+        self._rounds = len(self.stage.rounds)
         stale = dict(self._stale_now())
         # Of some it is not known since when it is so, but only when it was seen first.
         self._stale = {key: self._stale.get(key, since) for key, since in stale.items()}
@@ -775,8 +783,7 @@ class Rules:
             yield ("unpublished", change[0], str(change[1])), told + STALE_SECONDS
         for alert in store.pending_alerts.values():
             yield ("alert", alert.alert_id), alert.at + STALE_SECONDS
-        lanes = store.queues.keys() | store.lanes_stored.keys()
-        for name in lanes:
+        for name in store.known_lanes:
             lane = store.lane(name)
             for job_id, slot in lane.slots.items():
                 if store.jobs[job_id].status.settled:
@@ -840,7 +847,8 @@ class Rules:
             self._look_at_record(job)
             self._look_at_images(job)
         self._look_at_bills()
-        for name, lane in store.lanes_stored.items():
+        for name in store.known_lanes:
+            lane = store.lane(name)
             assert not lane.slots, f"a slot is left in {name}"
             assert not store.queues.get(name), f"a backlog is left in {name}"
             assert lane.calling is None, "a call is still under way"
@@ -985,8 +993,10 @@ class Run:
 MOST_STEPS: Final = 2000
 
 
-def play(scenario: Scenario, crashes: Crashes = ()) -> Run:
+def play(scenario: Scenario, crashes: Crashes = (), *, marking: bool = False) -> Run:
     """Play a scenario until all has come to rest, dying at the `crashes`, under the rules.
+
+    With `marking` it can be told afterwards at which effects further crashes would differ.
 
     Raises:
         AssertionError: a rule was broken.
@@ -995,6 +1005,7 @@ def play(scenario: Scenario, crashes: Crashes = ()) -> Run:
     scenario.set_up(stage)
     plan = CrashPlan(crashes)
     stage.effects.plan = plan
+    stage.effects.marking = marking
     rules = Rules(stage)
     for _ in range(MOST_STEPS):
         stage.step()

@@ -287,13 +287,13 @@ def test_a_crash_at_any_effect(scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_crashes_at_any_two_effects(scenario: Scenario) -> None:
-    clean = play(scenario)
+    clean = play(scenario, marking=True)
     broken: dict[str, list[str]] = {}
     runs = 0
 
     for first in clean.stage.effects.distinct(1 + told_already(scenario, clean), clean.count):
         try:
-            once = play(scenario, (first,))
+            once = play(scenario, (first,), marking=True)
         except AssertionError:
             continue  # shown by the test above
         for number, moment in once.stage.effects.distinct(first[0] + 1, once.count):
@@ -312,7 +312,7 @@ def told_already(scenario: Scenario, clean: Run) -> int:
     """
     if scenario is SCENARIOS[0] or os.environ.get("RETOUCH_ALL_PAIRS"):
         return 0
-    pairs = zip(clean.effects, play(SCENARIOS[0]).effects, strict=False)
+    pairs = zip(clean.effects, play(SCENARIOS[0], marking=True).effects, strict=False)
     alike = itertools.takewhile(lambda two: two[0] == two[1] and two[0][0] == "submit", pairs)
     return len(list(alike))
 

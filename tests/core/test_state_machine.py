@@ -44,7 +44,7 @@ from tests.fakes import (
 )
 
 STORMS: Final = int(os.environ.get("RETOUCH_STORMS", "0"))
-EXAMPLES: Final = 150
+EXAMPLES: Final = 300
 STEPS: Final = 60
 NAMES: Final = ("red", "green", "blue")
 REST_SECONDS: Final = 2 * 3600.0 + 300.0

@@ -329,7 +329,6 @@ def test_a_function_with_too_little_time_begins_no_download(
     assert stack.received(stack.heard_url) == []
 
 
-@pytest.mark.xfail(reason="functions/finalize/app.py adds no metric to such a turn", strict=True)
 def test_a_turn_that_is_not_the_last_is_no_trouble_in_the_log(
     stack: Stack, store: DynamoStore, load: Function, wire: Wire
 ) -> None:

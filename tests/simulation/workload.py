@@ -23,6 +23,7 @@ from retouch.steps.operate import operate
 from retouch.steps.submit import job_id_of, queue
 from tests.fakes import START, picture, settings, sha256
 from tests.simulation.aws import OPERATE_SECONDS, InvocationFailed, Stack
+from tests.simulation.provider import KEPT_SECONDS
 
 BEIJING: Final = "beijing"
 SINGAPORE: Final = "singapore"
@@ -222,8 +223,14 @@ class Person:
                 self._command("again" if number % 2 else "fail", job.job_id)
                 continue
             place = stack.accounts[(job.lane or "").partition(":")[0]].places[model.name]
-            its = [task for task in place.tasks if task.name == job.prompt]
-            mine = [task for task in its if stack.store.owner_of(task.task_id) is None]
+            oldest = stack.engine.now - KEPT_SECONDS
+            mine = [
+                task
+                for task in place.tasks
+                if task.name == job.prompt
+                and task.created_at > oldest
+                and stack.store.owner_of(task.task_id) is None
+            ]
             if mine:
                 self._command("adopt", job.job_id, mine[0].task_id)
             else:

@@ -234,7 +234,6 @@ def test_what_is_missing_is_named(retouch: Shell, cloud: Cloud, arguments: tuple
     assert cloud.invoked == []
 
 
-@pytest.mark.xfail(reason="cli/app.py passes any text on as a task", strict=True)
 @pytest.mark.parametrize("task", ["", "x" * 201])
 def test_what_cannot_be_a_task_is_wrong_usage(retouch: Shell, cloud: Cloud, task: str) -> None:
     cloud.answers = [report(did="done")]

@@ -86,10 +86,14 @@ class S3Inbox:
 
     def listing(self, after: str | None) -> Sequence[Listed]:
         """See `retouch.ports.ListedInbox.listing`."""
-        marker = after or ""
+        marker = after
         while True:
-            answer = self._client.list_object_versions(
-                Bucket=self._bucket, KeyMarker=marker, MaxKeys=_LISTED_AT_ONCE
+            answer = (
+                self._client.list_object_versions(
+                    Bucket=self._bucket, KeyMarker=marker, MaxKeys=_LISTED_AT_ONCE
+                )
+                if marker
+                else self._client.list_object_versions(Bucket=self._bucket, MaxKeys=_LISTED_AT_ONCE)
             )
             versions = answer.get("Versions", [])
             found = [

@@ -441,6 +441,8 @@ class DynamoStore:
             except self._client.exceptions.ConditionalCheckFailedException as error:
                 there: Any = error.response.get("Item")
                 free = float(there["next_at"]["N"]) if there else at + interval
+            except ClientError as error:
+                raise _conflict(error) from error
             else:
                 return at
         return None

@@ -23,6 +23,7 @@ from retouch.cli.demo import demo as run_demo
 from retouch.cli.folder import Found, Verdict, check, collect
 from retouch.cli.following import follow
 from retouch.errors import RetouchError, SettingsError
+from retouch.events import LONGEST_TASK_ID
 from retouch.jobs import Job, Status
 from retouch.local import stack as local
 from retouch.registry import MODELS, REGIONS
@@ -500,6 +501,11 @@ def resolve(
     if (adopt is not None) + again + fail != 1:
         raise typer.BadParameter(
             "exactly one of --adopt TASK, --again and --fail is needed", param_hint="resolve"
+        )
+    if adopt is not None and not 1 <= len(adopt) <= LONGEST_TASK_ID:
+        raise typer.BadParameter(
+            f"a task's id has 1 to {LONGEST_TASK_ID} characters; `retouch show JOB` names candidates",
+            param_hint="--adopt",
         )
     connection = connect(Where(stack, profile, region))
     how = "adopt" if adopt is not None else "again" if again else "fail"

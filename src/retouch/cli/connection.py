@@ -30,6 +30,9 @@ _CONFIG: Final = Config(
 )
 
 
+_COMMAND_SECONDS: Final = 70
+"""Longer than the function lives that carries a command out."""
+
 _NEEDED: Final = frozenset(
     {
         "InboxBucket",
@@ -130,9 +133,12 @@ class Connection:
             NotReachable: the function failed.
         """
         said = {"command": command, "job_id": job.job_id, "task_id": task_id}
-        answer = self.client("lambda").invoke(
-            FunctionName=self._operate, Payload=json.dumps(said).encode("utf-8")
+        # Once: a command that is sent again while it is being carried out would meet itself.
+        patient = _CONFIG.merge(
+            Config(read_timeout=_COMMAND_SECONDS, retries={"total_max_attempts": 1})
         )
+        client = self._session.client("lambda", endpoint_url=self._endpoint_url, config=patient)
+        answer = client.invoke(FunctionName=self._operate, Payload=json.dumps(said).encode("utf-8"))
         payload = answer["Payload"].read()
         if "FunctionError" in answer:
             raise NotReachable(

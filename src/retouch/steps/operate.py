@@ -319,7 +319,12 @@ def _adopt(app: App, job: Job, task_id: str) -> Report:
         return _moved_on(app, job)
     running, writes = decided
     again, counted = jobs.restarted(running, app.clock.now())
-    app.store.commit(counted)
+    try:
+        app.store.commit(counted)
+    except Conflict:
+        # Somebody has led it on already; the adoption stands.
+        publish(app, running)
+        return Report(running, f"the task {task_id} is taken for its own")
     start(app, again, 0.0)
     publish(app, running, again)
     tell_alerts(app, writes)
