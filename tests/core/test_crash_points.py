@@ -317,10 +317,60 @@ def told_already(scenario: Scenario, clean: Run) -> int:
     return len(list(alike))
 
 
+def everybody_else(seconds: float) -> Callable[[Stage], None]:
+    """The function is slow, and everything else goes on meanwhile."""
+    return lambda stage: stage.pass_by(seconds)
+
+
+def another_dispatch(stage: Stage) -> None:
+    for lane in stage.store.known_lanes:
+        stage.invoke("dispatch", lambda lane=lane: stage.dispatch_lane(lane, seconds=75.0))  # type: ignore[misc]
+
+
+def another_submit(stage: Stage) -> None:
+    for key in list(stage.inbox.objects):
+        stage.invoke("submit", lambda key=key: stage.upload_again(key))  # type: ignore[misc]
+
+
+def another_turn(stage: Stage) -> None:
+    """Each execution's function is called twice."""
+    for execution in stage.executions.running():
+        stage.turn(execution)
+
+
+def another_round(stage: Stage) -> None:
+    stage.round()
+
+
+BETWEEN: Final = {
+    "slow, 20 s": everybody_else(20.0),
+    "slow, 70 s": everybody_else(70.0),
+    "slow, 290 s": everybody_else(290.0),
+    "dispatch": another_dispatch,
+    "submit": another_submit,
+    "turn": another_turn,
+    "reconcile": another_round,
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_somebody_else_between_any_two_effects(scenario: Scenario) -> None:
+    clean = play(scenario)
+    broken: dict[str, list[str]] = {}
+
+    for number in range(1, clean.count + 1):
+        for name, what in BETWEEN.items():
+            with noting(broken, (number, name)):
+                play(scenario, between=(number, what))
+
+    print(f"{scenario.name}: {len(BETWEEN) * clean.count} runs")
+    assert not broken
+
+
 @contextmanager
-def noting(broken: dict[str, list[str]], *crashes: tuple[int, Moment]) -> Iterator[None]:
-    """Note which rule a run broke, with the crashes that did it."""
+def noting(broken: dict[str, list[str]], *what: tuple[int, Moment | str]) -> Iterator[None]:
+    """Note which rule a run broke, with what did it."""
     try:
         yield
     except AssertionError as error:
-        broken.setdefault(str(error).splitlines()[0], []).append(str(crashes))
+        broken.setdefault(str(error).splitlines()[0], []).append(str(what))

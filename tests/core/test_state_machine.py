@@ -10,7 +10,6 @@ two effects of another. After that nothing fails any more, and all must come to 
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -376,21 +375,14 @@ class Storm(RuleBasedStateMachine):
         if isinstance(trouble, Dies):
             effects.crash_at(trouble.number, trouble.moment)
         elif isinstance(trouble, ComesBetween):
-            left = itertools.count(trouble.number - 1, -1)
-
-            def others(_: str) -> None:
-                if not next(left):
-                    effects.others = None
-                    self.come(trouble.what, trouble.index)
-
-            effects.others = others
+            what, index = trouble.what, trouble.index
+            self.stage.come_between(trouble.number, lambda _: self.come(what, index))
         action()
         effects.plan = None
         effects.others = None
 
     def come(self, what: int, index: int) -> None:
         stage = self.stage
-        stage.crossed = True
         match what:
             case 0 if self.kicked():
                 lane = nth(self.kicked(), index)
