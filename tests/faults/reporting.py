@@ -71,4 +71,5 @@ class FaultsReport:
             for fault in FAULTS
         ]
         text = json.dumps({"faults": faults}, ensure_ascii=False, indent=1)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(text + "\n", encoding="utf-8")

@@ -133,6 +133,17 @@ def test_tests_that_are_not_chosen_are_not_in_the_report(pytester: pytest.Pytest
     ]
 
 
+def test_the_folder_of_the_report_is_made(pytester: pytest.Pytester) -> None:
+    """As in a fresh clone, where nothing has been built."""
+    pytester.makeconftest("from tests.conftest import *")
+    pytester.makepyfile("def test_it(): pass")
+
+    result = pytester.runpytest("-p", "no:cacheprovider", "--faults-report", "build/here/it.json")
+
+    assert result.ret == 0
+    assert len(json.loads((pytester.path / "build/here/it.json").read_text("utf-8"))["faults"]) == 48
+
+
 def test_without_the_option_nothing_is_written(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("from tests.conftest import *")
     pytester.makepyfile("def test_it(): pass")
