@@ -141,7 +141,9 @@ def test_the_folder_of_the_report_is_made(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest("-p", "no:cacheprovider", "--faults-report", "build/here/it.json")
 
     assert result.ret == 0
-    assert len(json.loads((pytester.path / "build/here/it.json").read_text("utf-8"))["faults"]) == 48
+    assert (
+        len(json.loads((pytester.path / "build/here/it.json").read_text("utf-8"))["faults"]) == 48
+    )
 
 
 def test_without_the_option_nothing_is_written(pytester: pytest.Pytester) -> None:
