@@ -38,8 +38,10 @@ SYNC_LEASE_SECONDS: Final = GENERATE_SECONDS + 120.0
 """Its retry may be delayed."""
 THROTTLE_BASE_SECONDS: Final = 1.0
 THROTTLE_MOST_SECONDS: Final = 60.0
-NARROW_SECONDS: Final = 1800.0
-"""How long a lane keeps to the bare quota after a refusal beyond it."""
+NARROW_BASE_SECONDS: Final = 60.0
+NARROW_MOST_SECONDS: Final = 1800.0
+"""How long a lane keeps to the bare quota after a refusal beyond it: twice as long after each further
+one, until a create beyond it is taken."""
 PAUSE_SECONDS: Final = 60.0
 """How long a lane waits before it probes an account that the provider refused."""
 MOST_STRETCH: Final = 16.0
@@ -316,6 +318,8 @@ class Lane(_Stored):
     """How much slower than its quota the lane is since it was throttled; falls back to 1."""
     narrow_until: float = 0.0
     """Until then the provider is taken at its word that it does not queue beyond its quota."""
+    narrowed: int = 0
+    """Refusals beyond the quota since a create beyond it was taken."""
     paused_until: float | None = None
     paused_by: Failure | None = None
     """Why the account cannot be used; kept until a create has shown that it can."""
@@ -568,7 +572,7 @@ def intend(job: Job, lane: Lane, mode: Mode, now: float) -> tuple[Job, Lane, Wri
 
 
 def created(
-    job: Job, lane: Lane, task_id: str, request_id: str | None, now: float
+    job: Job, lane: Lane, task_id: str, request_id: str | None, pace: Pace, now: float
 ) -> tuple[Job, Writes]:
     """Record the provider's task, its answer having come now."""
     running = _touch(
@@ -588,6 +592,7 @@ def created(
         # The call reached the provider at some moment before its answer; pace from the answer, so
         # that two calls are never closer there than the lane's interval.
         last_sent_at=now,
+        narrowed=0 if len(lane.slots) > pace.quota else lane.narrowed,
         **proved,
         **_answered(lane, job),
     )
@@ -638,8 +643,10 @@ def requeue(
             "stretch": min(lane.stretch * 2, MOST_STRETCH),
             "next_create_at": now + backoff,
         }
-        if len(lane.slots) > throttled_from.quota:
-            update["narrow_until"] = now + NARROW_SECONDS
+        # Whoever was not reached has refused nothing.
+        if len(lane.slots) > throttled_from.quota and not blocked:
+            narrow = min(NARROW_BASE_SECONDS * 2 ** min(lane.narrowed, 10), NARROW_MOST_SECONDS)
+            update |= {"narrow_until": now + narrow, "narrowed": lane.narrowed + 1}
     if stumbled:
         # Only the job is slow, but it stays at its place; so the lane waits a moment with it.
         update["next_create_at"] = max(lane.next_create_at, now + 2.0**job.stumbles)

@@ -645,6 +645,39 @@ def test_after_the_provider_refuses_the_margin_the_window_falls_back_to_the_quot
     assert refused <= 5, "the lane runs into the same refusal over and over"
 
 
+def narrowed(world: World, *outcomes: TryLater | None) -> list[float]:
+    """For how long the lane keeps to its quota after each create that stood beyond it."""
+    found = []
+    for number in range(MODELS[WANX].quota.running or 0):
+        world.enter(f"first{number}")
+    world.dispatch()
+    for number, outcome in enumerate(outcomes):
+        world.enter(f"job{number}")
+        if outcome is not None:
+            world.provider.next_calls.append(outcome)
+        world.dispatch()
+        lane = world.store.lane(world.lane_of(WANX))
+        found.append(max(0.0, lane.narrow_until - world.clock.now()))
+        for job in list(world.store.jobs_in(Status.RUNNING))[2:]:
+            end_task_of(world, job)
+        world.clock.advance(4000)
+    return found
+
+
+def test_each_further_refusal_of_the_margin_takes_it_away_for_longer_until_one_is_taken() -> None:
+    refused = [THROTTLED] * 7
+
+    kept = narrowed(World(), *refused, None, THROTTLED)
+
+    assert kept == pytest.approx([60, 120, 240, 480, 960, 1800, 1800, 0, 60], abs=5)
+
+
+def test_a_provider_that_is_not_reached_takes_no_margin_away() -> None:
+    unreached = TryLater("the provider was not reached: ConnectError", code=NOT_REACHED)
+
+    assert narrowed(World(), unreached) == [0]
+
+
 def test_an_unknown_outcome_says_what_the_provider_said() -> None:
     world = World()
     job = world.enter()

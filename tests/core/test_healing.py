@@ -222,6 +222,20 @@ def test_an_image_that_a_sidecar_names_is_not_taken_for_alone() -> None:
     assert world.store.alone == {}
 
 
+def test_a_drop_that_is_completed_just_as_it_is_looked_at_is_left_alone() -> None:
+    world = World()
+    (job_id,) = world.drop("shoes/red.png.json", sidecar_json())
+    world.clock.advance(OVERDUE_SECONDS + 120)
+    world.inbox.put("shoes/red.png", PHOTO)
+    world.store.before_commit.append(lambda: submit(world, "shoes/red.png"))
+
+    done = world.reconcile()
+
+    assert done["found overdue"] == 0
+    assert world.store.the_job(job_id).status is Status.QUEUED
+    assert messages(world, job_id) == []
+
+
 @pytest.mark.parametrize("what", ["image", "sidecar"])
 def test_what_waits_for_nothing_any_more_is_closed(what: str) -> None:
     # Fault 7.

@@ -182,7 +182,8 @@ def _create(app: App, admission: Admit, deadline: float, told_later: list[_Untol
         if seen.job is None:
             return None
         now = app.clock.now()
-        running, writes = jobs.created(seen.job, seen.lane, task_id, request_id, now)
+        pace = pace_of(app, lane)
+        running, writes = jobs.created(seen.job, seen.lane, task_id, request_id, pace, now)
         app.store.commit(writes)
         return running, writes
 

@@ -278,13 +278,16 @@ def _late(app: App) -> list[Job]:
 
 def _look_again(app: App, job: Job) -> str | None:
     """A job that waits: perhaps only the event of what it waits for was lost."""
-    if not look_again(app, job):
-        return "waited enough"
-    current = app.store.job(job.job_id) or job
-    now = app.clock.now()
-    if current.overdue_at is not None or now - current.created_at < jobs.OVERDUE_SECONDS:
-        return None
-    late, writes = jobs.overdue(current, now)
-    app.store.commit(writes)
+    try:
+        if not look_again(app, job):
+            return "waited enough"
+        current = app.store.job(job.job_id) or job
+        now = app.clock.now()
+        if current.overdue_at is not None or now - current.created_at < jobs.OVERDUE_SECONDS:
+            return None
+        late, writes = jobs.overdue(current, now)
+        app.store.commit(writes)
+    except Conflict:
+        return None  # what it waits for has just come
     publish(app, late)
     return "found overdue"
