@@ -5,6 +5,7 @@
 #   make format   formats the code
 #   make docs     makes the pages of the models, and the schema, from the registry
 #   make simulate 10,000 jobs with crashes and faults, 100,000 without, on a fake clock
+#   make benchmark 100 jobs through a lane of two on the embedded engine, held against the ideal
 #   make lock     makes the lock files anew
 #   make clean    removes what the other targets made
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit e2e reliability simulate format docs lock clean setup
+.PHONY: help demo test lint types unit e2e reliability simulate benchmark format docs lock clean setup
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -65,6 +66,9 @@ reliability: $(VENV)/dev.stamp
 simulate: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.simulation --jobs 10000 --crashes 0.01 --faults 0.05 --seed 1
 	$(BIN)/python -m tests.simulation --jobs 100000 --entered --seed 1
+
+benchmark: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.throughput
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

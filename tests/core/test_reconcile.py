@@ -17,6 +17,7 @@ from retouch.jobs import (
     Status,
 )
 from retouch.settings import Endpoint
+from retouch.steps.common import pace_of
 from retouch.steps.poll import poll
 from retouch.steps.reconcile import STALE_SECONDS, execution_ended
 from tests.fakes import QWEN, WAN, WANX, Crash, Moment, World
@@ -200,7 +201,7 @@ def test_a_late_worker_with_an_older_fence_cannot_free_a_newer_slot() -> None:
         jobs.requeue(late, lane, world.clock.now()),
         jobs.unresolved(late, lane, world.clock.now(), "late"),
         jobs.ended(late, lane, world.clock.now(), provider_status="SUCCEEDED"),
-        jobs.created(late, lane, "task-late", None, world.clock.now()),
+        jobs.created(late, lane, "task-late", None, pace_of(world, lane.lane), world.clock.now()),
     ):
         with pytest.raises(Conflict):
             world.store.commit(writes)
@@ -378,7 +379,8 @@ def test_a_task_that_is_recorded_while_its_lease_is_judged_is_not_held() -> None
     def record() -> None:
         late = now(world, job)
         lane = world.store.lane(world.lane_of(WANX))
-        _, writes = jobs.created(late, lane, "task-0001", None, world.clock.now())
+        pace = pace_of(world, lane.lane)
+        _, writes = jobs.created(late, lane, "task-0001", None, pace, world.clock.now())
         world.store.commit(writes)
 
     world.store.before_commit.append(record)
