@@ -44,7 +44,7 @@ from retouch.jobs import (
     Writes,
     lane_id,
 )
-from retouch.ports import Listed, Stored, Sweep
+from retouch.ports import SETTLE_SECONDS, Errand, Listed, Stored, Sweep
 from retouch.provider.answers import ListedTask, TaskAnswer
 from retouch.provider.requests import Request
 from retouch.registry import MODELS, Json
@@ -55,7 +55,7 @@ from retouch.steps.generate import generate
 from retouch.steps.operate import operate
 from retouch.steps.poll import poll
 from retouch.steps.reconcile import execution_ended, reconcile
-from retouch.steps.submit import submit
+from retouch.steps.submit import see_to, submit
 
 WANX = "wanx2.1-imageedit"
 QWEN = "qwen-image-edit-plus"
@@ -285,6 +285,10 @@ class FakeStore:
     def lone(self, before: float, limit: int) -> Sequence[str]:
         """See `retouch.ports.Store`."""
         return [key for key, since in sorted(self.alone.items()) if since < before][:limit]
+
+    def lone_below(self, prefix: str) -> Sequence[str]:
+        """See `retouch.ports.Store`."""
+        return [key for key in (*self.alone, *self.recorded) if key.startswith(prefix)]
 
     def record_of_lone(self, key: str) -> str | None:
         """See `retouch.ports.Store`."""
@@ -867,12 +871,14 @@ class FakeUploads:
 
     def __init__(self, effects: Effects):
         self._effects = effects
-        self.announced: list[str] = []
+        self.announced: list[Errand] = []
 
-    def announce(self, key: str) -> None:
+    def announce(self, *errands: Errand) -> None:
         """See `retouch.ports.Uploads`."""
+        if not errands:
+            return
         with self._effects.effect("announce"):
-            self.announced.append(key)
+            self.announced += errands
 
 
 @dataclass
@@ -997,6 +1003,8 @@ class World:
         self.executions = FakeExecutions(self.clock, self.effects)
         self.notices = FakeNotices(self.effects)
         self.next_round = START
+        self.errands: list[tuple[float, Errand]] = []
+        """What was announced to submit and is still on its way, and when it comes."""
 
     def lane_of(self, model: str) -> str:
         """The lane of a model in this stack."""
@@ -1057,9 +1065,20 @@ class World:
     def reconcile(self, *, seconds: float = 35.0) -> Counter[str]:
         """One round of reconcile, and of submit for what it announced."""
         done = reconcile(self, self.clock.now() + seconds)
-        while self.uploads.announced:
-            submit(self, self.uploads.announced.pop(0))
+        self.deliver()
         return done
+
+    def deliver(self) -> None:
+        """What was announced to submit, each at its time."""
+        now = self.clock.now()
+        while self.uploads.announced or any(at <= now for at, _ in self.errands):
+            for errand in self.uploads.announced:
+                self.errands.append((now + (SETTLE_SECONDS if errand.settled else 0.0), errand))
+            self.uploads.announced.clear()
+            due = [told for at, told in self.errands if at <= now]
+            self.errands = [(at, told) for at, told in self.errands if at > now]
+            for told in due:
+                see_to(self, told)
 
     def operate(self, command: str, job_id: str, task_id: str | None = None) -> dict[str, Any]:
         """A person's command."""
@@ -1074,6 +1093,7 @@ class World:
                 self.dispatch_lane(lane, seconds=75.0)
             for execution in self.executions.running():
                 self.turn(execution)
+            self.deliver()
             if self.clock.now() >= self.next_round:
                 self.next_round = self.clock.now() + 60.0
                 self.reconcile()

@@ -13,16 +13,15 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from retouch.aws.runtime import Runtime, logger, metrics
-from retouch.events import ObjectCreated
-from retouch.steps.submit import submit
+from retouch.events import errand_in
+from retouch.steps.submit import see_to
 
 runtime = Runtime()
 processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 def _upload(record: SQSRecord) -> None:
-    dropped = ObjectCreated.model_validate_json(record.body)
-    jobs = submit(runtime, dropped.detail.object.key)
+    jobs = see_to(runtime, errand_in(record.body))
     logger.info("object seen", extra={"jobs": jobs})
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, Field, Json, ValidationError
+from pydantic import BaseModel, Field, Json, TypeAdapter, ValidationError
 
+from retouch.ports import Errand
 from retouch.registry import Json as JsonValue
 
 LONGEST_TASK_ID: Final = 200
@@ -17,13 +18,47 @@ class _S3Object(BaseModel):
 
 class _S3Detail(BaseModel):
     object: _S3Object
+    settled: bool = False
 
 
 class ObjectCreated(BaseModel):
-    """S3's "Object Created" as EventBridge delivers it. The key is not URL-encoded there."""
+    """S3's "Object Created" as EventBridge delivers it, or one of ours in its place. The key is not
+    URL-encoded there.
+    """
 
     source: Literal["aws.s3"]
     detail: _S3Detail
+
+
+STEP_DUE: Final = "Retouch Step Due"
+
+
+class _StepDetail(BaseModel):
+    job_id: str = Field(pattern=r"^[a-z0-9]{16}$")
+
+
+class StepDue(BaseModel):
+    """The step before a job has ended."""
+
+    source: Literal["retouch"]
+    detail: _StepDetail
+
+
+_Upload: Final[TypeAdapter[ObjectCreated | StepDue]] = TypeAdapter(
+    Annotated[ObjectCreated | StepDue, Field(discriminator="source")]
+)
+
+
+def errand_in(body: str) -> Errand:
+    """What a message of the uploads queue asks for.
+
+    Raises:
+        pydantic.ValidationError: nothing that is known.
+    """
+    event = _Upload.validate_json(body)
+    if isinstance(event, StepDue):
+        return Errand(job_id=event.detail.job_id)
+    return Errand(key=event.detail.object.key, settled=event.detail.settled)
 
 
 class Kick(BaseModel):

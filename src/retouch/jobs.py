@@ -135,10 +135,12 @@ class Mended(_Stored):
 class Source(_Stored):
     """An image or mask of a job, as it was when the job was entered.
 
-    `key` is the inbox key, or the URL of an image that is passed on; then the rest is None.
+    `key` is the inbox key, or the URL of an image that is passed on; then the rest is None. The result
+    of an earlier step lies in the outbox, and `made_by` names the job that made it.
     """
 
     key: str
+    made_by: str | None = None
     version_id: str | None = None
     sha256: str | None = None
     size: int | None = None
@@ -163,6 +165,28 @@ class Finding(_Stored):
 
     field: str
     message: str
+
+
+class Part(_Stored):
+    """Which of the jobs of one drop a job is: see `retouch.parts`.
+
+    `previous` and `next` are the jobs of the steps before and after it.
+    """
+
+    number: int
+    of: int
+    variant: str | None = None
+    step: int | None = None
+    steps: int | None = None
+    previous: str | None = None
+    next: str | None = None
+
+
+class Preset(_Stored):
+    """A preset that applies to a job, in the version that does."""
+
+    key: str
+    version_id: str
 
 
 class Failure(_Stored):
@@ -212,6 +236,10 @@ class Job(_Stored):
     sidecar: str
     sidecar_version: str | None
     folder: str
+    part: Part | None = None
+    """None where its drop makes this job alone."""
+    presets: tuple[Preset, ...] = ()
+    """The inbox root's first. A newer version of one of them is no matter of this job."""
     model: str | None = None
     function: str | None = None
     prompt: str | None = None
@@ -481,6 +509,11 @@ def region_of(lane: str) -> str:
 def queue_key(priority: int, arrived: float, job_id: str) -> str:
     """Sorts by priority, the highest first, then by arrival."""
     return f"{9 - priority}#{int(arrived * 1000):015d}#{job_id}"
+
+
+def follows(job: Job) -> bool:
+    """Whether a job works on the result of a step before it."""
+    return job.part is not None and job.part.previous is not None
 
 
 def execution_name(job: Job) -> str:
@@ -1058,6 +1091,15 @@ def _withdrawn(now: float) -> dict[str, object]:
     }
 
 
+def replaced(job: Job, now: float) -> tuple[Job, Writes]:
+    """Close a waiting or queued job in whose place something else has come."""
+    changes = {"status": Status.CANCELED, "finished_at": now, "blocked": False}
+    closed = _touch(job, now, **changes)
+    if job.status is Status.QUEUED and job.lane is not None and job.queue_key is not None:
+        return closed, (PutJob(closed), Dequeue(job.lane, job.queue_key))
+    return closed, (PutJob(closed),)
+
+
 def ask_cancel(job: Job, now: float) -> tuple[Job, Writes]:
     """Note that a job under way is to be cancelled if that is still possible."""
     asked = _touch(job, now, cancel_asked_at=now)
@@ -1080,6 +1122,8 @@ def copy_of(job: Job, job_id: str, folder: str, now: float) -> Job:
         sidecar=job.sidecar,
         sidecar_version=job.sidecar_version,
         folder=folder,
+        part=job.part,
+        presets=job.presets,
         model=job.model,
         function=job.function,
         prompt=job.prompt,

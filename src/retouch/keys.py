@@ -1,8 +1,8 @@
 """Names in the two buckets: what an object is, what belongs together, where results go. Pure.
 
-Ignored, and nothing else: folder markers (a name ending in /), names with a component that begins
-with a dot or with ~, names ending in .tmp, .part, .partial, .crdownload or ~, Thumbs.db and
-desktop.ini, `_preset.json` and schemas (*.schema.json).
+Ignored, and nothing else: folder markers (a name ending in / or in _$folder$), names with a component
+that begins with a dot or with ~, the component __MACOSX, names that browsers, upload tools and editors
+give to what is not finished (see `_TEMPORARY`), Thumbs.db and desktop.ini, and schemas (*.schema.json).
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ IMAGE_SUFFIXES: Final = (
 )  # fmt: skip
 PRESET: Final = "_preset.json"
 _MAX_KEY_BYTES: Final = 1024
-_TEMPORARY: Final = (".tmp", ".part", ".partial", ".crdownload", "~")
+_TEMPORARY: Final = (
+    ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".opdownload",
+    ".upload", ".uploading", ".swp", "_$folder$", "~",
+)  # fmt: skip
 _JUNK: Final = ("thumbs.db", "desktop.ini")
+_MAC_EXTRAS: Final = "__MACOSX"
 
 
 class Kind(Enum):
     """What an object in the inbox is to us."""
 
     SIDECAR = "sidecar"
+    PRESET = "preset"
     IMAGE = "image"
     IGNORED = "ignored"
 
@@ -35,13 +40,14 @@ def classify(key: str) -> Kind:
     name = pieces[-1].lower()
     if (
         not name
-        or any(piece.startswith((".", "~")) for piece in pieces)
+        or any(piece.startswith((".", "~")) or piece == _MAC_EXTRAS for piece in pieces)
         or name.endswith(_TEMPORARY)
         or name in _JUNK
-        or name == PRESET
         or name.endswith(".schema.json")
     ):
         return Kind.IGNORED
+    if pieces[-1] == PRESET:
+        return Kind.PRESET
     if name.endswith(".json"):
         return Kind.SIDECAR
     return Kind.IMAGE
@@ -50,6 +56,11 @@ def classify(key: str) -> Kind:
 def is_image_name(key: str) -> bool:
     """Whether the name ends like an image that some model takes."""
     return key.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_mask_name(key: str) -> bool:
+    """Whether the name says that it is a mask, `photo.mask.png`: it is no job by itself."""
+    return stem(key).lower().endswith(".mask")
 
 
 def stem(key: str) -> str:
@@ -80,6 +91,22 @@ def resolve(sidecar_key: str, name: str) -> str:
         return name[1:]
     folder, slash, _ = sidecar_key.rpartition("/")
     return folder + slash + name
+
+
+def presets_above(key: str) -> tuple[str, ...]:
+    """Keys of the presets that can apply to an object, the inbox root's first."""
+    folders = key.split("/")[:-1]
+    return tuple("/".join((*folders[:depth], PRESET)) for depth in range(len(folders) + 1))
+
+
+def below(preset_key: str) -> str:
+    """What the keys of everything that a preset applies to begin with; empty at the root."""
+    return preset_key.removesuffix(PRESET)
+
+
+def part_folder(folder: str, name: str | None) -> str:
+    """Where one of the jobs of a drop with this folder puts its results."""
+    return folder if name is None else _shortened(f"{folder}/{name}")
 
 
 def outbox_folder(sidecar_key: str) -> str:

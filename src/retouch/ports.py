@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from retouch.jobs import Alert, Answer, Copied, Enqueue, Job, Lane, Output, Status, Writes
 from retouch.provider.answers import ListedTask, TaskAnswer
@@ -93,6 +93,10 @@ class Store(Protocol):
 
     def record_of_lone(self, key: str) -> str | None:
         """The id of the record that stands for an image without a sidecar, if there is one."""
+        ...
+
+    def lone_below(self, prefix: str) -> Sequence[str]:
+        """All images without a sidecar whose keys begin so, with a record or not yet."""
         ...
 
     def forget_lone(self, key: str) -> None:
@@ -328,11 +332,36 @@ class Kicks(Protocol):
         ...
 
 
-class Uploads(Protocol):
-    """The queue that tells `submit` of objects."""
+SETTLE_SECONDS: Final = 10
+"""So long does an image alone wait for a sidecar before its folder's preset makes it a job."""
 
-    def announce(self, key: str) -> None:
-        """Tell of an object once more, because nothing shows that its own event came."""
+
+@dataclass(frozen=True)
+class Errand:
+    """Something for `submit` to see to: an object, or a job whose step before it has ended.
+
+    Attributes:
+        key: The object's key in the inbox.
+        job_id: The job.
+        settled: Whether the object, an image, has waited for its sidecar for `SETTLE_SECONDS`.
+    """
+
+    key: str | None = None
+    job_id: str | None = None
+    settled: bool = False
+
+
+class Uploads(Protocol):
+    """The queue that tells `submit` what to see to."""
+
+    def announce(self, *errands: Errand) -> None:
+        """Tell of these: of objects of which nothing shows that their own events came, and of steps.
+
+        Those that are `settled` are delivered `SETTLE_SECONDS` later.
+
+        Raises:
+            TryLater: the queue did not take all of them.
+        """
         ...
 
 

@@ -24,7 +24,7 @@ from retouch.jobs import (
     iso,
     region_of,
 )
-from retouch.ports import App
+from retouch.ports import App, Errand
 from retouch.registry import Json
 from retouch.settings import Price
 
@@ -55,6 +55,7 @@ def _source(source: Source) -> dict[str, Json]:
         return {"url": source.key.split("?", 1)[0], "sent_as": source.way}
     return {
         "key": source.key,
+        "made_by": source.made_by,
         "version_id": source.version_id,
         "sha256": source.sha256,
         "size": source.size,
@@ -80,6 +81,8 @@ def record(job: Job) -> dict[str, Json]:
         "job_id": job.job_id,
         "status": str(job.status),
         "sidecar": {"key": job.sidecar, "version_id": job.sidecar_version},
+        "part": None if job.part is None else job.part.model_dump(mode="json"),
+        "presets": [preset.model_dump(mode="json") for preset in job.presets],
         "missing": list(job.missing),
         "problems": _findings(job.problems),
         "warnings": _findings(job.warnings),
@@ -185,7 +188,8 @@ def place_of(app: App, job: Job) -> str:
 
 
 def publish(app: App, *changes: Job) -> None:
-    """Tell the world of the changes, the oldest first, that made a job what it is.
+    """Tell the world of the changes, the oldest first, that made a job what it is; and of a step's end
+    `submit`, for the next one.
 
     Called by whoever committed them, so that nobody hears of them twice; `reconcile` makes up for one
     who died first.
@@ -200,6 +204,8 @@ def publish(app: App, *changes: Job) -> None:
     for job, detail in zip(changes, details, strict=True):
         if job.message_version == job.version:
             app.notices.notify(_subject(job), detail, _attributes(job))
+        if job.status.terminal and job.part is not None and job.part.next is not None:
+            app.uploads.announce(Errand(job_id=job.part.next))
     app.store.mark_published(changes[-1].job_id, *(job.version for job in changes))
 
 

@@ -1,23 +1,27 @@
 """Resolving a sidecar against what lies beside it: which images it means, and whether they will do.
 
-Two steps, so that the caller can note what it waits for in between: `plan` reads the sidecar and names
-the objects it needs; `look_for` finds them and examines them on the versions that are there now, and
-mends them where the sidecar asks for it. The inbox may be a bucket or a local folder, so `retouch
-validate` says what the stack would say.
+Three steps, so that the caller can note what it waits for in between: `read_drop` reads the sidecar
+under its presets and unfolds the jobs that it asks for; `plan` names the objects that one of them
+needs; `look_for` finds them and examines them on the versions that are there now, and mends them where
+that is asked for. The inbox may be a bucket or a local folder, so `retouch validate` says what the
+stack would say.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from retouch import fitting, imaging, keys, sidecar
+from retouch import presets as presets_
 from retouch.catalogue import Catalogue
 from retouch.fitting import CannotFit, Fitted
 from retouch.imaging import ImageFacts, UnreadableImage
-from retouch.jobs import Mended, Source
-from retouch.ports import Inbox, Stored
+from retouch.jobs import Mended, Output, Preset, Source
+from retouch.parts import Part, check_step, unfold
+from retouch.ports import Inbox, Outbox, Stored
+from retouch.presets import Layer, Merged, merge, origin
 from retouch.registry import MODELS, Json
 from retouch.sidecar import Draft, Order, Problem
 
@@ -71,32 +75,131 @@ class Resolution:
     warnings: list[Problem] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A sidecar and the presets above it, read and put together.
+
+    `problems` say why it is refused as a whole; then there are no `parts`.
+    """
+
+    key: str
+    """Of the sidecar; of an image alone, the one that its sidecar would have."""
+    parts: tuple[Part, ...]
+    merged: Merged
+    presets: tuple[Preset, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing that every job needs is left to somebody else: an image alone is a job."""
+        fields = ("model", "prompt")
+        return bool(self.parts) and all(
+            part.raw.get(name) is not None for part in self.parts for name in fields
+        )
+
+    def told(self, part: Part, problem: Problem) -> Problem:
+        """A problem of a part as one of the drop: where it stands, and in which file."""
+        name = problem.field.partition(".")[0].partition("[")[0]
+        entries = self.merged.raw.get(part.path.partition("[")[0])
+        entry = entries[part.number] if isinstance(entries, list) else None
+        own = isinstance(entry, dict) and name in entry
+        source = origin(part.path if own else problem.field, self.merged.origins)
+        path = ".".join(filter(None, (part.path, problem.field)))
+        if source in (None, self.key):
+            return Problem(path, problem.message)
+        return Problem(path, f"{problem.message} (it stands in {source})")
+
+
+def read_drop(
+    inbox: Inbox, key: str, dropped: Stored | None, pinned: Sequence[Preset] | None = None
+) -> Reading:
+    """A version of the sidecar of that key, or none at all, under the presets that apply to it.
+
+    Those are the ones there now, or the `pinned` ones.
+    """
+    problems: list[Problem] = []
+    presets: list[Preset] = []
+    layers: list[Layer] = []
+    for preset, size in _presets(inbox, key, pinned):
+        presets.append(preset)
+        raw = _json(inbox, preset.key, preset.version_id, size)
+        wrong = [raw] if isinstance(raw, Problem) else presets_.check(raw)
+        problems += [
+            Problem(" ".join(filter(None, (preset.key, problem.field))), problem.message)
+            for problem in wrong
+        ]
+        if not isinstance(raw, Problem):
+            layers.append(Layer(preset.key, raw))
+    own: Mapping[str, Json] = {}
+    if dropped is not None:
+        raw = _json(inbox, dropped.key, dropped.version_id, dropped.size)
+        if isinstance(raw, Problem):
+            return Reading(key, (), Merged(), tuple(presets), (raw, *problems))
+        own = raw
+        layers.append(Layer(key, own))
+        if presets_.LOCKED in own:
+            said = "is not a field of a sidecar; it belongs in a _preset.json"
+            problems.append(Problem(presets_.LOCKED, said))
+    merged = merge(layers)
+    if "$schema" in own:
+        merged.raw["$schema"] = own["$schema"]
+    problems += merged.problems
+    parts = unfold(merged.raw)
+    found = [part for part in parts if isinstance(part, Part)]
+    problems += [problem for problem in parts if isinstance(problem, Problem)]
+    return Reading(key, tuple(found), merged, tuple(presets), tuple(problems))
+
+
+def _presets(
+    inbox: Inbox, key: str, pinned: Sequence[Preset] | None
+) -> Iterator[tuple[Preset, int]]:
+    if pinned is not None:
+        yield from ((preset, 0) for preset in pinned)
+        return
+    for name in keys.presets_above(key):
+        stored = inbox.head(name)
+        if stored is not None:
+            yield Preset(key=name, version_id=stored.version_id), stored.size
+
+
+def _json(inbox: Inbox, key: str, version_id: str, size: int) -> dict[str, Json] | Problem:
+    """The JSON object in a file, or what is wrong with it."""
+    if size > sidecar.MAX_BYTES:
+        said = f"a sidecar has at most {sidecar.MAX_BYTES} bytes, this one has {size}"
+        return Problem("", said)
+    data = inbox.read(key, version_id)
+    if data is None:
+        what = "preset" if key.rpartition("/")[2] == keys.PRESET else "sidecar"
+        return Problem("", f"the {what} was deleted before it could be read")
+    return sidecar.read(data)
+
+
 def plan(
     inbox: Inbox,
-    dropped: Stored,
+    reading: Reading,
+    part: Part,
     models: Catalogue = MODELS,
     regions: Sequence[str] | None = None,
+    *,
+    alone: str | None = None,
 ) -> Plan | list[Problem] | Outranked:
-    """What a version of a sidecar asks for, or why it will not do; `regions` as in `sidecar.check`."""
-    if dropped.size > sidecar.MAX_BYTES:
-        said = f"a sidecar has at most {sidecar.MAX_BYTES} bytes, this one has {dropped.size}"
-        return [Problem("", said)]
-    data = inbox.read(dropped.key, dropped.version_id)
-    if data is None:
-        return [Problem("", "the sidecar was deleted before it could be read")]
-    raw = sidecar.read(data)
-    if isinstance(raw, Problem):
-        return [raw]
-    judged, draft = sidecar.judge(raw, models=models, regions=regions)
-    problems = judged if isinstance(judged, list) else []
+    """What a part of a drop asks for, or why it will not do; `regions` as in `sidecar.check`.
+
+    `alone` is the key of an image that has no sidecar.
+    """
+    judged, draft = sidecar.judge(part.raw, models=models, regions=regions)
+    problems = judged if isinstance(judged, list) else check_step(part, judged.parameters)
+    problems = [*reading.problems, *(reading.told(part, problem) for problem in problems)]
     if draft is None:
         return problems
     names: tuple[str | None, ...]
-    if draft.images is not None:
+    if part.follows:
+        names, places = (), {}
+    elif draft.images is not None:
         names = draft.images
         places = {n: f"images[{index}]" for index, n in enumerate(names) if n is not None}
     else:
-        found = _named_after(inbox, dropped.key)
+        found = (f"/{alone}",) if alone is not None else _named_after(inbox, reading.key)
         if isinstance(found, Outranked):
             return found
         if isinstance(found, list):
@@ -106,21 +209,35 @@ def plan(
     if draft.mask is not None:
         places.setdefault(draft.mask, "mask")
     fields = {
-        keys.resolve(dropped.key, name): place
+        keys.resolve(reading.key, name): place
         for name, place in places.items()
         if not sidecar.is_url(name)
     }
+    needs_image = draft.images is None and not part.follows
     return Plan(
-        order=None if isinstance(judged, list) else judged,
+        order=None if problems or isinstance(judged, list) else judged,
         draft=draft,
         names=names,
         wanted=tuple(fields),
         fields=fields,
         problems=tuple(problems),
-        unnamed=f"{keys.image_prefix(dropped.key)}*"
-        if draft.images is None and not names
-        else None,
+        unnamed=f"{keys.image_prefix(reading.key)}*" if needs_image and not names else None,
     )
+
+
+def check_preset(
+    inbox: Inbox, key: str, models: Catalogue = MODELS, regions: Sequence[str] | None = None
+) -> list[Problem]:
+    """What is wrong with a preset, together with those above it, as far as that can be told."""
+    image = f"{keys.below(key)}image.jpg"
+    reading = read_drop(inbox, f"{image}.json", None)
+    problems = list(reading.problems)
+    if not problems and reading.whole:
+        for part in reading.parts:
+            planned = plan(inbox, reading, part, models, regions, alone=image)
+            if not isinstance(planned, Outranked):
+                problems += planned if isinstance(planned, list) else planned.problems
+    return list(dict.fromkeys(problems))
 
 
 def _named_after(inbox: Inbox, key: str) -> tuple[str, ...] | list[Problem] | Outranked:
@@ -158,6 +275,60 @@ def look_for(
     found = _Examination(inbox, key, planned, folder, there).run()
     found.missing = missing
     return found
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step works on: an image that the job of the step before made."""
+
+    output: Output
+    job_id: str
+    outbox: Outbox
+
+    @property
+    def stored(self) -> Stored:
+        """As an object that a sidecar could name."""
+        return Stored(self.output.key, self.output.version_id or "", self.output.size)
+
+
+def look_at_result(
+    inbox: Inbox, key: str, planned: Plan, folder: str, result: Result
+) -> Resolution:
+    """As `look_for`, of a step that works on a result; its mask, if it has one, lies in the inbox."""
+    stored = result.stored
+    of_step = replace(planned, names=(f"/{stored.key}",), wanted=(stored.key, *planned.wanted))
+    found = look_for(_WithResult(inbox, result), key, of_step, folder)
+    found.images = [
+        image.model_copy(update={"made_by": result.job_id}) if image.key == stored.key else image
+        for image in found.images
+    ]
+    return found
+
+
+class _WithResult:
+    """The inbox, with one image of the outbox among its objects."""
+
+    def __init__(self, inbox: Inbox, result: Result):
+        self._inbox = inbox
+        self._result = result
+
+    def head(self, key: str) -> Stored | None:
+        """See `retouch.ports.Inbox.head`."""
+        return self._result.stored if key == self._result.output.key else self._inbox.head(key)
+
+    def read(self, key: str, version_id: str) -> bytes | None:
+        """See `retouch.ports.Inbox.read`."""
+        if key == self._result.output.key:
+            return self._result.outbox.read(key, self._result.output.version_id)
+        return self._inbox.read(key, version_id)
+
+    def keys(self, prefix: str) -> Sequence[str]:
+        """See `retouch.ports.Inbox.keys`."""
+        return self._inbox.keys(prefix)
+
+    def presign(self, key: str, version_id: str, content_type: str, seconds: int) -> str:
+        """See `retouch.ports.Inbox.presign`."""
+        return self._inbox.presign(key, version_id, content_type, seconds)
 
 
 @dataclass(frozen=True)

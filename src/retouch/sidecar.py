@@ -42,7 +42,9 @@ _MOST_PROBLEMS: Final = 100
 _HALF_PAIR: Final = "holds half of a surrogate pair, which is not a character"
 SCHEMA_ID: Final = "https://json-schema.org/draft/2020-12/schema"
 
-_FIELDS: Final = (
+VARIANTS: Final = "variants"
+STEPS: Final = "steps"
+FIELDS: Final = (
     "$schema",
     "model",
     "function",
@@ -57,6 +59,7 @@ _FIELDS: Final = (
     "labels",
     "priority",
 )
+"""Of what makes one job. A sidecar may also have `variants` or `steps` (see `retouch.parts`)."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,8 @@ def _syntax(error: json.JSONDecodeError) -> str:
     return f"{said}; the file may be cut off" if cut else said
 
 
-def _closest(word: str, choices: Iterable[str]) -> str:
+def closest(word: str, choices: Iterable[str]) -> str:
+    """The choice that was perhaps meant, as the end of a message; empty if none is near."""
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word[:100]).lower()
     found = difflib.get_close_matches(snake, list(choices), n=1, cutoff=0.6)
     return f'; did you mean "{found[0]}"?' if found else ""
@@ -399,7 +403,7 @@ def _check_function(raw: Mapping[str, Json], model: Model, findings: _Findings) 
         return None
     found = model.function(value) if isinstance(value, str) else None
     if found is None:
-        near = _closest(value, names) if isinstance(value, str) else ""
+        near = closest(value, names) if isinstance(value, str) else ""
         findings.refuse(
             "function", f"{shown(value)} is not allowed; allowed: {', '.join(names)}{near}"
         )
@@ -512,7 +516,7 @@ def _unknown_parameter(
     if name == "negative_prompt":
         having = _undated(models, lambda m: m.negative_prompt_chars is not None)
         return f"is not a parameter of {model.name}; {_have(having)} it, at the top of the sidecar"
-    if name in _FIELDS:
+    if name in FIELDS:
         return "stands at the top of the sidecar, not among the parameters"
     if name in _SET_BY_US:
         return 'is set by retouch where a call needs it; "call" at the top of the sidecar decides'
@@ -522,7 +526,7 @@ def _unknown_parameter(
     candidates = model.having(function.name) if function is not None else model.parameters
     mine = sorted(p.name for p in candidates)
     every = {p for m in models.values() for p in m.by_name} - model.by_name.keys()
-    near = "" if others else _closest(name, mine) or _closest(name, [*every, *_FIELDS])
+    near = "" if others else closest(name, mine) or closest(name, [*every, *FIELDS])
     whose = model.name if function is None else f"{model.name} with {function.name}"
     return f"is not a parameter of {whose}, which has {', '.join(mine)}{elsewhere}{near}"
 
@@ -566,7 +570,7 @@ def _check_model(raw: Mapping[str, Json], models: Catalogue, findings: _Findings
     if name is None:
         findings.refuse("model", f"is missing; one of {', '.join(models)}")
     elif model is None:
-        near = _closest(name, models) if isinstance(name, str) else ""
+        near = closest(name, models) if isinstance(name, str) else ""
         findings.refuse(
             "model",
             f"{shown(name)} is not a model that retouch knows; allowed: {', '.join(models)}{near}",
@@ -633,7 +637,7 @@ def _choice(
     if value is None:
         return None
     if not isinstance(value, str) or value not in choices:
-        near = _closest(value, choices) if isinstance(value, str) else ""
+        near = closest(value, choices) if isinstance(value, str) else ""
         findings.refuse(name, f"{shown(value)} is not allowed; allowed: {', '.join(choices)}{near}")
         return None
     return value
@@ -672,10 +676,12 @@ def judge(
     """As `check`, and what can be told of its images; None where not even the model is known."""
     findings = _Findings()
     for unknown in raw:
-        if unknown not in _FIELDS and findings.full:
+        if unknown not in FIELDS and findings.full:
             findings.more += 1
-        elif unknown not in _FIELDS:
-            near = _closest(unknown, _FIELDS)
+        elif unknown not in FIELDS:
+            near = closest(unknown, (*FIELDS, VARIANTS, STEPS))
+            if unknown in ("locked", "budget"):
+                near = "; it belongs in a _preset.json"
             if not near and any(unknown in m.by_name for m in models.values()):
                 near = "; it belongs in parameters"
             findings.refuse(unknown[:60], f"is not a field of a sidecar{near}")
@@ -884,6 +890,17 @@ def _model_schema(model: Model, function: Function | None) -> Schema:
     return {**schema, "examples": list(found)} if found else schema
 
 
+_ALONE: Final[Schema] = {
+    "not": {
+        "anyOf": [
+            {"required": [name], "properties": {name: {"type": "array"}}}
+            for name in (VARIANTS, STEPS)
+        ]
+    }
+}
+"""Holds for a sidecar that makes one job; the fields of others stand in several places."""
+
+
 def _image_count(count: Count) -> Json:
     return {"minItems": count.least, "maxItems": count.most}
 
@@ -898,7 +915,11 @@ def schema(models: Catalogue = MODELS) -> Schema:
     functions = dict.fromkeys(f.name for m in models.values() for f in m.functions)
     branches: list[Json] = []
     for model in models.values():
-        chosen: Schema = {"properties": {"model": {"const": model.name}}, "required": ["model"]}
+        chosen: Schema = {
+            "properties": {"model": {"const": model.name}},
+            "required": ["model"],
+            **_ALONE,
+        }
         if not model.functions:
             branches.append({"if": chosen, "then": _model_schema(model, None)})
             continue
@@ -918,6 +939,7 @@ def schema(models: Catalogue = MODELS) -> Schema:
                     "function": {"const": function.name},
                 },
                 "required": ["model", "function"],
+                **_ALONE,
             }
             branches.append({"if": discriminator, "then": _model_schema(model, function)})
     return {
@@ -926,7 +948,11 @@ def schema(models: Catalogue = MODELS) -> Schema:
         "description": f"What to do with which image. A page for each model: {MODEL_LIST_DOC}",
         "type": "object",
         "additionalProperties": False,
-        "required": ["model", "prompt"],
+        "anyOf": [
+            {"required": ["model", "prompt"]},
+            {"required": [VARIANTS], "properties": {VARIANTS: {"type": "array"}}},
+            {"required": [STEPS], "properties": {STEPS: {"type": "array"}}},
+        ],
         "properties": {
             "$schema": {
                 "type": ["string", "null"],
@@ -983,6 +1009,22 @@ def schema(models: Catalogue = MODELS) -> Schema:
                 "maxProperties": 20,
                 "description": "Your own texts; they come back in job.json and in every event.",
                 "examples": [{"sku": "A-113"}],
+            },
+            VARIANTS: {
+                "type": ["array", "null"],
+                "minItems": 1,
+                "items": {"type": "object", "properties": {"name": {"type": "string"}}},
+                "description": "Several jobs on the same images. Each has its own fields over the "
+                "rest of the sidecar, and a name for its folder.",
+                "examples": [[{"name": "blue", "prompt": "paint it blue"}, {"name": "red"}]],
+            },
+            STEPS: {
+                "type": ["array", "null"],
+                "minItems": 1,
+                "items": {"type": "object"},
+                "description": "Jobs one after the other, each on the result of the one before. Each "
+                "has its own fields over the rest of the sidecar.",
+                "examples": [[{"function": "remove_watermark"}, {"function": "super_resolution"}]],
             },
             "priority": {
                 "type": ["integer", "null"],

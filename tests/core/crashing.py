@@ -31,6 +31,7 @@ from retouch.jobs import (
     execution_name,
     results_from,
 )
+from retouch.ports import SETTLE_SECONDS, Errand
 from retouch.provider.answers import TaskAnswer
 from retouch.provider.requests import Request
 from retouch.records import place_of, record
@@ -43,7 +44,7 @@ from retouch.steps.generate import generate
 from retouch.steps.operate import operate
 from retouch.steps.poll import poll
 from retouch.steps.reconcile import STALE_SECONDS, execution_ended, reconcile
-from retouch.steps.submit import submit
+from retouch.steps.submit import see_to, submit
 from tests.fakes import (
     QWEN,
     START,
@@ -285,6 +286,8 @@ class Message:
     received: int = 0
     ours: bool = False
     """Whether one of our functions sent it to the queue itself; then it cannot get lost on the way."""
+    errand: Errand | None = None
+    """What one of our functions asks for."""
 
 
 @dataclass
@@ -435,7 +438,15 @@ class Stage(World):
         for lane in self.kicks.sent:
             self.fifo.setdefault(lane, []).append(Message(lane, now))
         self.kicks.sent.clear()
-        self.events += [Message(key, now, ours=True) for key in self.uploads.announced]
+        self.events += [
+            Message(
+                errand.key or errand.job_id or "",
+                now + (SETTLE_SECONDS if errand.settled else 0),
+                ours=True,
+                errand=errand,
+            )
+            for errand in self.uploads.announced
+        ]
         self.uploads.announced.clear()
         for name in self.executions.started.keys() - self.begun.keys():
             self.begun[name] = now
@@ -444,7 +455,8 @@ class Stage(World):
         """Deliver the event of an object; one that was not worked off comes again."""
         event.received += 1
         event.due = self.true.time + UPLOAD_HIDDEN_SECONDS
-        if self.invoke("submit", lambda: submit(self, event.body)):
+        errand = event.errand or Errand(key=event.body)
+        if self.invoke("submit", lambda: see_to(self, errand)):
             self.events.remove(event)
         elif event.received >= UPLOAD_DELIVERIES:
             self.events.remove(event)

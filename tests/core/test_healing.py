@@ -8,6 +8,7 @@ import pytest
 
 from retouch.errors import AccountRefused, Conflict, SettingsError, TryLater
 from retouch.jobs import OVERDUE_SECONDS, PAUSE_SECONDS, RISK_SECONDS, Job, Status
+from retouch.ports import Errand
 from retouch.provider.answers import RewrittenPrompt, TaskAnswer
 from retouch.settings import Endpoint
 from retouch.steps.dispatch import dispatch
@@ -286,8 +287,12 @@ def test_a_sweep_goes_through_everything_once_and_tells_of_nothing_known() -> No
         world.inbox.put(f"unseen{number}.png", PHOTO)
         world.inbox.put(f"unseen{number}.png.json", sidecar_json())
     world.clock.advance(1000)
-    asked: list[str] = []
-    world.uploads.announce = asked.append  # type: ignore[method-assign, assignment]
+    asked: list[str | None] = []
+
+    def announce(*errands: Errand) -> None:
+        asked.extend(errand.key for errand in errands)
+
+    world.uploads.announce = announce  # type: ignore[method-assign]
 
     world.reconcile()
 
@@ -304,8 +309,8 @@ def test_a_sweep_that_ran_out_of_time_goes_on_where_it_was() -> None:
     world.clock.advance(1000)
     asked: list[str] = []
 
-    def announce(key: str) -> None:
-        asked.append(key)
+    def announce(*errands: Errand) -> None:
+        asked.extend(errand.key or "" for errand in errands)
         world.clock.advance(10)
 
     world.uploads.announce = announce  # type: ignore[method-assign]

@@ -17,10 +17,11 @@ from botocore.exceptions import ClientError
 from retouch import keys
 from retouch.errors import OperatorError, TryLater
 from retouch.jobs import TERMINAL, Job, Status
+from retouch.ports import SETTLE_SECONDS, Errand
 from retouch.records import place_of, record
 from retouch.steps.common import pace_of
 from retouch.steps.reconcile import execution_ended, reconcile
-from retouch.steps.submit import job_id_of, submit
+from retouch.steps.submit import job_id_of, see_to
 from tests.fakes import Crash, FakeExecution, World, sha256
 
 KICK_VISIBILITY_SECONDS: Final = 80.0
@@ -74,7 +75,7 @@ class Machinery:
         self.next_sweep = world.clock.now() + RECONCILE_SECONDS
         self.hidden: list[tuple[float, str]] = []
         """Kicks whose delivery failed, and when they come again."""
-        self.uploads: list[tuple[float, str]] = []
+        self.uploads: list[tuple[float, str | Errand]] = []
         """Events of uploads, and when they come."""
 
     def step(self, until: float | None = None) -> None:
@@ -99,14 +100,19 @@ class Machinery:
     def _deliver_uploads(self) -> None:
         world = self.world
         now = world.clock.now()
-        due = [key for moment, key in self.uploads if moment <= now] + world.uploads.announced
-        self.uploads = [(moment, key) for moment, key in self.uploads if moment > now]
+        due: list[str | Errand] = [errand for moment, errand in self.uploads if moment <= now]
+        self.uploads = [(moment, errand) for moment, errand in self.uploads if moment > now]
+        for errand in world.uploads.announced:
+            if errand.settled:
+                self.uploads.append((now + SETTLE_SECONDS, errand))
+            else:
+                due.append(errand)
         world.uploads.announced.clear()
-        for key in due:
+        for told in due:
             try:
-                submit(world, key)
+                see_to(world, told if isinstance(told, Errand) else Errand(key=told))
             except FAILED:
-                self.uploads.append((world.clock.now() + UPLOAD_VISIBILITY_SECONDS, key))
+                self.uploads.append((world.clock.now() + UPLOAD_VISIBILITY_SECONDS, told))
 
     def _serve_kicks(self) -> None:
         world = self.world

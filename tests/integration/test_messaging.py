@@ -12,6 +12,7 @@ from botocore.stub import Stubber
 from retouch.aws.messaging import AwsNotices, SqsKicks, SqsUploads, StepFunctionsExecutions
 from retouch.errors import TryLater
 from retouch.events import Kick, ObjectCreated
+from retouch.ports import Errand
 from retouch.registry import Json
 from tests.integration.conftest import Stack
 
@@ -49,7 +50,7 @@ def test_an_object_that_is_told_of_once_more_reads_as_s3_tells_it(
     uploads: SqsUploads, stack: Stack, key: str
 ) -> None:
     # Faults 4 and 8.
-    uploads.announce(key)
+    uploads.announce(Errand(key=key))
 
     (told,) = stack.received(stack.uploads_url)
     assert ObjectCreated.model_validate(told).detail.object.key == key
@@ -59,7 +60,7 @@ def test_an_object_that_is_told_of_once_more_reads_as_s3_tells_it(
 
 def test_an_object_may_be_told_of_again_and_again(uploads: SqsUploads, stack: Stack) -> None:
     for _ in range(3):
-        uploads.announce("a.png")
+        uploads.announce(Errand(key="a.png"))
 
     assert len(stack.received(stack.uploads_url)) == 3
 

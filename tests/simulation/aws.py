@@ -32,7 +32,7 @@ from typing import Any, Final, TypeVar
 from retouch.errors import SettingsError, TryLater
 from retouch.jobs import Dequeue, Enqueue, PutJob, PutLane, Status, Write
 from retouch.local.packaging import project_root
-from retouch.ports import Listed
+from retouch.ports import SETTLE_SECONDS, Errand, Listed
 from retouch.registry import Json
 from retouch.settings import Settings
 from retouch.steps.dispatch import dispatch
@@ -40,7 +40,7 @@ from retouch.steps.finalize import finalize
 from retouch.steps.generate import generate
 from retouch.steps.poll import poll
 from retouch.steps.reconcile import execution_ended, reconcile
-from retouch.steps.submit import job_id_of, submit
+from retouch.steps.submit import job_id_of, see_to
 from tests.fakes import (
     START,
     Crash,
@@ -270,7 +270,7 @@ class Notices:
 class Upload:
     """A message of an upload."""
 
-    key: str
+    errand: Errand
     tries: int = 0
 
 
@@ -364,19 +364,23 @@ class Uploads:
         self.dead: list[str] = []
         """What was given up."""
 
-    def announce(self, key: str) -> None:
+    def announce(self, *errands: Errand) -> None:
         """See `retouch.ports.Uploads`."""
+        if not errands:
+            return
         with self._stack.effects.effect("announce"):
-            self._send(key)
+            for errand in errands:
+                self._send(errand)
 
     def happened(self, key: str) -> None:
         """S3 has an event."""
         for _ in range(self._stack.copies_of_a_message("upload")):
-            self._send(key)
+            self._send(Errand(key=key))
 
-    def _send(self, key: str) -> None:
+    def _send(self, errand: Errand) -> None:
         self.open += 1
-        self._stack.after(0.3, 1.5, lambda: self._arrived(Upload(key)))
+        delay = SETTLE_SECONDS if errand.settled else 0
+        self._stack.after(0.3 + delay, 1.5 + delay, lambda: self._arrived(Upload(errand)))
 
     def _arrived(self, upload: Upload) -> None:
         self._waiting.append(upload)
@@ -399,7 +403,7 @@ class Uploads:
         for upload in failed:
             upload.tries += 1
             if upload.tries == UPLOADS_TRIES:
-                self.dead.append(upload.key)
+                self.dead.append(upload.errand.key or upload.errand.job_id or "")
                 self.open -= 1
             else:
                 again = received + UPLOADS_HIDDEN_SECONDS
@@ -413,11 +417,11 @@ class Uploads:
         stack = self._stack
         process = stack.engine.process
         assert process is not None
-        of_each = [stack.job_of(upload.key) for upload in batch]
+        of_each = [stack.job_of(upload.errand.key or "") for upload in batch]
         process.subjects = [job_id for job_id in of_each if job_id is not None]
         for upload, job_id in zip(batch, of_each, strict=True):
             try:
-                submit(stack, upload.key)
+                see_to(stack, upload.errand)
             except Exception as error:  # noqa: BLE001  as the batch processor
                 stack.watch.failed("submit", error)
                 failed.append(upload)

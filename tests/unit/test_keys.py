@@ -32,8 +32,10 @@ S3_KEY_BYTES = 1024
         pytest.param("Thumbs.db", id="thumbs"),
         pytest.param("shoes/thumbs.db", id="thumbs in a folder"),
         pytest.param("shoes/desktop.ini", id="desktop.ini"),
-        pytest.param("_preset.json", id="a preset"),
-        pytest.param("shoes/_preset.json", id="a folder's preset"),
+        pytest.param("shoes/photo.jpg.filepart", id="an upload tool's"),
+        pytest.param("shoes/photo.jpg.download", id="another browser's"),
+        pytest.param("shoes_$folder$", id="another folder marker"),
+        pytest.param("__MACOSX/shoes/photo.jpg", id="what a Mac packs beside a folder"),
         pytest.param("sidecar.schema.json", id="a schema"),
     ],
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from retouch.errors import TryLater
+from retouch.events import STEP_DUE
+from retouch.ports import SETTLE_SECONDS, Errand
 from retouch.records import EVENT_SOURCE
 from retouch.registry import Json
 
@@ -15,7 +17,12 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
     from mypy_boto3_stepfunctions import SFNClient
+
+
+_AT_ONCE: Final = 10
+"""So many messages does SQS take in one call."""
 
 
 class SqsKicks:
@@ -45,16 +52,39 @@ class SqsUploads:
         self._queue_url = queue_url
         self._bucket = bucket
 
-    def announce(self, key: str) -> None:
-        """See `retouch.ports.Uploads.announce`: an event as S3's own, as far as `submit` reads it."""
-        event = {
+    def announce(self, *errands: Errand) -> None:
+        """See `retouch.ports.Uploads.announce`."""
+        for at in range(0, len(errands), _AT_ONCE):
+            entries: list[SendMessageBatchRequestEntryTypeDef] = [
+                {
+                    "Id": str(number),
+                    "MessageBody": json.dumps(self._event(errand), ensure_ascii=False),
+                    "DelaySeconds": SETTLE_SECONDS if errand.settled else 0,
+                }
+                for number, errand in enumerate(errands[at : at + _AT_ONCE])
+            ]
+            answer = self._client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
+            if failed := answer.get("Failed"):
+                codes = ", ".join(sorted({entry["Code"] for entry in failed}))
+                raise TryLater(f"the uploads queue did not take a message: {codes}")
+
+    def _event(self, errand: Errand) -> dict[str, Json]:
+        """An object's is as S3's own, as far as `submit` reads it."""
+        if errand.job_id is not None:
+            return {
+                "source": EVENT_SOURCE,
+                "detail-type": STEP_DUE,
+                "detail": {"job_id": errand.job_id},
+            }
+        return {
             "source": "aws.s3",
             "detail-type": "Object Created",
-            "detail": {"bucket": {"name": self._bucket}, "object": {"key": key}},
+            "detail": {
+                "bucket": {"name": self._bucket},
+                "object": {"key": errand.key},
+                "settled": errand.settled,
+            },
         }
-        self._client.send_message(
-            QueueUrl=self._queue_url, MessageBody=json.dumps(event, ensure_ascii=False)
-        )
 
 
 class StepFunctionsExecutions:

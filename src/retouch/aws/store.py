@@ -232,6 +232,15 @@ class DynamoStore:
         ]
         return found[:limit]
 
+    def lone_below(self, prefix: str) -> Sequence[str]:
+        """See `retouch.ports.Store.lone_below`."""
+        begins = prefix or None
+        return [
+            _string(item, "sk")
+            for partition in ("LONE", "RECORDED")
+            for item in self._partition(partition, begins=begins)
+        ]
+
     def record_of_lone(self, key: str) -> str | None:
         """See `retouch.ports.Store.record_of_lone`."""
         item = self._get("RECORDED", key)

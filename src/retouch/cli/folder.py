@@ -12,7 +12,7 @@ from retouch.catalogue import Catalogue
 from retouch.imaging import UnreadableImage
 from retouch.ports import Stored
 from retouch.registry import MODELS
-from retouch.resolving import Plan, look_for, plan
+from retouch.resolving import Plan, Reading, check_preset, look_for, plan, read_drop
 from retouch.sidecar import Problem
 
 _LOCAL = "local"
@@ -109,37 +109,95 @@ def check(
     models: Catalogue = MODELS,
     regions: Sequence[str] | None = None,
 ) -> Verdict:
-    """What is wrong with a file: a sidecar with its images, or an image."""
+    """What is wrong with a file: a sidecar with its images, a preset, or an image."""
     verdict = Verdict(str(found.path))
-    if keys.classify(found.key) is keys.Kind.SIDECAR:
-        _check_sidecar(found, verdict, missing_is_wrong, models, regions)
-        return verdict
+    inbox = FolderInbox(found.root)
+    match keys.classify(found.key):
+        case keys.Kind.SIDECAR:
+            dropped = inbox.head(found.key)
+            if dropped is None:
+                verdict.problems.append(Problem("", "there is no such file"))
+            else:
+                reading = read_drop(inbox, found.key, dropped)
+                _check_drop(found, inbox, reading, verdict, missing_is_wrong, models, regions)
+        case keys.Kind.PRESET:
+            verdict.problems += check_preset(inbox, found.key, models, regions)
+            whole = read_drop(inbox, f"{keys.below(found.key)}image.jpg.json", None).whole
+            verdict.says = (
+                "a preset; an image alone below it is a job"
+                if whole
+                else "a preset; a sidecar has to say the rest"
+            )
+        case _:
+            _check_image(found, inbox, verdict, models, regions)
+    return verdict
+
+
+def _check_image(
+    found: Found,
+    inbox: FolderInbox,
+    verdict: Verdict,
+    models: Catalogue,
+    regions: Sequence[str] | None,
+) -> None:
     try:
         facts = imaging.look(found.path.read_bytes())
         verdict.says = f"{facts.format}, {facts.width}×{facts.height}"
     except UnreadableImage as error:
         verdict.problems.append(Problem("", f"is neither a sidecar (.json) nor an image: {error}"))
-    return verdict
+        return
+    if any(inbox.head(name) is not None for name in keys.sidecars_of(found.key)):
+        return
+    reading = read_drop(inbox, f"{found.key}.json", None)
+    alone = reading.whole and not reading.problems and keys.is_image_name(found.key)
+    if alone and not keys.is_mask_name(found.key):
+        seen, says = found.key, verdict.says
+        _check_drop(found, inbox, reading, verdict, True, models, regions, alone=seen)
+        by = ", ".join(preset.key for preset in reading.presets)
+        verdict.says = f"{says}; a job by {by}: {verdict.says}"
 
 
-def _check_sidecar(
+def _check_drop(
     found: Found,
+    inbox: FolderInbox,
+    reading: Reading,
     verdict: Verdict,
     missing_is_wrong: bool,
     models: Catalogue,
     regions: Sequence[str] | None,
+    *,
+    alone: str | None = None,
 ) -> None:
-    inbox = FolderInbox(found.root)
-    dropped = inbox.head(found.key)
-    if dropped is None:
-        verdict.problems.append(Problem("", "there is no such file"))
-        return
-    planned = plan(inbox, dropped, models, regions)
-    if not isinstance(planned, Plan):
-        verdict.problems += planned if isinstance(planned, list) else [planned.problem]
-        return
-    verdict.problems += planned.problems
-    resolved = look_for(inbox, found.key, planned, keys.outbox_folder(found.key), partly=True)
+    says: list[str] = []
+    verdict.problems += reading.problems
+    for part in reading.parts:
+        planned = plan(inbox, reading, part, models, regions, alone=alone)
+        if not isinstance(planned, Plan):
+            verdict.problems += planned if isinstance(planned, list) else [planned.problem]
+            continue
+        verdict.problems += planned.problems
+        name = part.variant or ("" if part.step is None else f"step {part.step}")
+        says.append(f"{name}: " if name else "")
+        if not part.follows:
+            says[-1] += _check_images(found, inbox, reading, planned, verdict, missing_is_wrong)
+        elif planned.order is not None:
+            says[-1] += _summary(planned, 1)
+    verdict.problems[:] = dict.fromkeys(verdict.problems)
+    verdict.warnings[:] = dict.fromkeys(verdict.warnings)
+    verdict.says = "; ".join(says)
+
+
+def _check_images(
+    found: Found,
+    inbox: FolderInbox,
+    reading: Reading,
+    planned: Plan,
+    verdict: Verdict,
+    missing_is_wrong: bool,
+) -> str:
+    """Look at the images of a job; what it is, in short."""
+    folder = keys.outbox_folder(reading.key)
+    resolved = look_for(inbox, reading.key, planned, folder, partly=True)
     verdict.problems += resolved.problems
     verdict.warnings += resolved.warnings
     for key in resolved.missing:
@@ -150,16 +208,23 @@ def _check_sidecar(
             said += f'; did you mean "{near}"?'
         problem = Problem(planned.fields.get(key, "images"), said)
         (verdict.problems if missing_is_wrong else verdict.warnings).append(problem)
-    order = planned.order
-    if order is None:
-        return
-    verdict.warnings += order.warnings
-    function = f" {order.function}" if order.function else ""
-    count = planned.draft.model.most_images(order.parameters, bool(planned.names))
-    verdict.says = f"{order.model}{function}, {len(planned.names)} in, {count} out"
+    if planned.order is None:
+        return ""
+    verdict.warnings += planned.order.warnings
+    says = _summary(planned, len(planned.names))
     for source in (*resolved.images, resolved.mask):
         if source is not None and source.mended is not None:
-            verdict.says += f"; {source.key}: {', '.join(source.mended.changes)}"
+            says += f"; {source.key}: {', '.join(source.mended.changes)}"
+    return says
+
+
+def _summary(planned: Plan, images: int) -> str:
+    order = planned.order
+    if order is None:
+        return ""
+    function = f" {order.function}" if order.function else ""
+    count = planned.draft.model.most_images(order.parameters, images > 0)
+    return f"{order.model}{function}, {images} in, {count} out"
 
 
 def _near(inbox: FolderInbox, key: str) -> str | None:

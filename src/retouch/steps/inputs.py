@@ -165,12 +165,17 @@ def _presigned(app: App, source: Source) -> str:
         return app.outbox.presign(mended.key, mended.version_id, mended.mime, PRESIGN_SECONDS)
     assert source.version_id is not None  # noqa: S101  only a URL has none
     mime = source.mime or "application/octet-stream"
+    if source.made_by is not None:
+        return app.outbox.presign(source.key, source.version_id, mime, PRESIGN_SECONDS)
     return app.inbox.presign(source.key, source.version_id, mime, PRESIGN_SECONDS)
 
 
 def _read(app: App, source: Source) -> bytes:
     if (mended := source.mended) is not None:
         key, version = mended.key, mended.version_id
+        data = app.outbox.read(key, version)
+    elif source.made_by is not None:
+        key, version = source.key, source.version_id
         data = app.outbox.read(key, version)
     else:
         key, version = source.key, source.version_id

@@ -13,12 +13,13 @@ from typing import Final
 from retouch import jobs, keys
 from retouch.errors import Conflict, OperatorError, TryLater
 from retouch.jobs import Candidate, Job, NoteLatest, Status, Writes
-from retouch.ports import App, Stored
+from retouch.parts import folder_name
+from retouch.ports import App, Errand
 from retouch.records import place, publish, tell_alerts
 from retouch.registry import Json, Mode
 from retouch.retrying import deciding
 from retouch.steps.common import call_of, model_of, my_turn, provider_of, start
-from retouch.steps.submit import job_id_of, queue, submit_again
+from retouch.steps.submit import STEP_FAILED, job_id_of, queue, submit_again
 
 _PATIENCE_SECONDS: Final = 5.0
 _HELD: Final = (
@@ -176,6 +177,8 @@ def retry(app: App, job_id: str) -> Report:
                 "",
                 _HELD,
             )
+        case Status.WAITING if jobs.follows(job) and not job.missing:
+            return Report(job, "", "it waits for the step before it")
         case Status.WAITING:
             return Report(job, "", f"it waits for {', '.join(job.missing)}; drop what is missing")
         case status:
@@ -185,36 +188,117 @@ def retry(app: App, job_id: str) -> Report:
 
 
 def _repeat(app: App, job: Job) -> Report:
-    """The same order as a new job. Its id follows from the old one's, so that it is made once."""
-    new_id = job_id_of(job.sidecar, f"retry of {job.job_id}")
+    """The same order as a new job. Its id follows from the old one's, so that it is made once.
+
+    Of steps it is the one that failed, and all that wait for it.
+    """
+    job = _where_it_stopped(app, job)
+    new_id = retry_id(job)
     there = app.store.job(new_id)
     if there is not None and there.status is not Status.WAITING:
         _link(app, job, new_id)
         return Report(there, "", f"it was tried again already, as job {new_id}: {there.status}")
-    if job.sidecar_version is None:
+    if keys.classify(job.sidecar) is keys.Kind.PRESET:
+        return Report(job, "", "it is a preset; mend it and drop it again")
+    if job.sidecar_version is None and not job.presets:
         return Report(job, "", "it stood for an image without a sidecar; drop the sidecar")
-    # What is the old job's becomes the new one's: its place in the outbox, and its sidecar's name.
-    folder = keys.outbox_folder(job.sidecar)
-    notes = tuple(
-        NoteLatest(name, new_id, over=job.job_id)
-        for name in (place(folder), job.sidecar)
-        if app.store.latest_job_of(name) == job.job_id
-    )
-    new = there or jobs.copy_of(job, new_id, folder, app.clock.now())
-    if job.lane is None:
-        # It never got as far as a lane: what was dropped is judged anew.
-        dropped = Stored(job.sidecar, job.sidecar_version, 0)
-        entered = submit_again(app, new, dropped, notes)
-    else:
+    followers = _followers(app, job)
+    for follower in reversed(followers):
+        _wait_again(app, follower)
+    new = there or _again_as(app, job)
+    notes = _places_of(app, job, new)
+    if job.lane is not None:
         entered = queue(app, new, job.lane, arrived=app.clock.now(), notes=notes)
+    elif jobs.follows(job):
+        entered = _wait_again(app, job)
+        app.uploads.announce(Errand(job_id=new_id))
+    else:
+        # It never got as far as a lane: what was dropped is judged anew.
+        entered = submit_again(app, new, notes)
     publish(app, entered)
-    _link(app, job, new_id)
+    for old in (job, *followers):
+        _link(app, old, retry_id(old))
     if entered.lane is not None:
         app.kicks.kick(entered.lane)
     billed = "" if job.doubt is None else f"; the first may have been billed: {job.doubt}"
     if entered.status is Status.REJECTED:
         return Report(entered, "it was judged again", f"it is refused again, as job {new_id}")
-    return Report(entered, f"it is tried again as job {new_id}{billed}")
+    which = "" if job.part is None or job.part.step is None else f", from step {job.part.step} on"
+    return Report(entered, f"it is tried again as job {new_id}{which}{billed}")
+
+
+def retry_id(job: Job) -> str:
+    """The id of the job that repeats a job."""
+    return job_id_of(job.sidecar, f"retry of {job.job_id}")
+
+
+def _where_it_stopped(app: App, job: Job) -> Job:
+    """Of a job that failed only because a step before it did, that step."""
+    while (
+        job.failure is not None
+        and job.failure.code == STEP_FAILED
+        and job.part is not None
+        and job.part.previous is not None
+    ):
+        before = app.store.job(job.part.previous)
+        if before is None:
+            break
+        job = before
+    return job
+
+
+def _followers(app: App, job: Job) -> list[Job]:
+    """The steps after a job, in order."""
+    found: list[Job] = []
+    while job.part is not None and job.part.next is not None:
+        after = app.store.job(job.part.next)
+        if after is None:
+            break
+        found.append(after)
+        job = after
+    return found
+
+
+def _again_as(app: App, job: Job) -> Job:
+    """The job that repeats a job, in the same place among its steps."""
+    folder = keys.outbox_folder(job.sidecar)
+    part = job.part
+    if part is None:
+        return jobs.copy_of(job, retry_id(job), folder, app.clock.now())
+    before, after = (
+        None if name is None else app.store.job(name) for name in (part.previous, part.next)
+    )
+    done = before is None or before.status in (Status.SUCCEEDED, Status.PARTIAL)
+    moved = part.model_copy(
+        update={
+            "previous": part.previous if done or before is None else retry_id(before),
+            "next": None if after is None else retry_id(after),
+        }
+    )
+    folder = keys.part_folder(folder, folder_name(part.variant, part.step, part.steps))
+    copy = jobs.copy_of(job, retry_id(job), folder, app.clock.now())
+    return copy.model_copy(update={"part": moved})
+
+
+def _places_of(app: App, job: Job, new: Job) -> tuple[NoteLatest, ...]:
+    """What is the old job's becomes the new one's: its place in the outbox, and its sidecar's name."""
+    return tuple(
+        NoteLatest(name, new.job_id, over=job.job_id)
+        for name in (place(new.folder), job.sidecar)
+        if app.store.latest_job_of(name) == job.job_id
+    )
+
+
+def _wait_again(app: App, job: Job) -> Job:
+    """A step as a new job that waits for the one before it."""
+    there = app.store.job(retry_id(job))
+    if there is not None:
+        return there
+    new = _again_as(app, job)
+    waiting, writes = jobs.wait_for(new, app.clock.now(), ())
+    app.store.commit((*writes, *_places_of(app, job, new)))
+    publish(app, waiting)
+    return waiting
 
 
 def _link(app: App, job: Job, new_id: str) -> None:

@@ -268,8 +268,10 @@ def _late(app: App) -> list[Job]:
     due = []
     for job in app.store.jobs_in(Status.WAITING):
         since = now - job.updated_at
-        pause = STALE_SECONDS if job.overdue_at is None else _LATE_CHECK_SECONDS
-        if since > pause and (job.overdue_at is None or since % pause < STALE_SECONDS):
+        # A step is told of the end of the one before by whoever tells of that; nothing is missing.
+        often = job.overdue_at is None and (not jobs.follows(job) or bool(job.missing))
+        pause = STALE_SECONDS if often else _LATE_CHECK_SECONDS
+        if since > pause and (often or since % pause < STALE_SECONDS):
             due.append(job)
         if len(due) == _AT_ONCE:
             break
@@ -283,8 +285,12 @@ def _look_again(app: App, job: Job) -> str | None:
             return "waited enough"
         current = app.store.job(job.job_id) or job
         now = app.clock.now()
-        if current.overdue_at is not None or now - current.created_at < jobs.OVERDUE_SECONDS:
+        step = jobs.follows(current)
+        since = current.updated_at if step else current.created_at
+        if current.overdue_at is not None or now - since < jobs.OVERDUE_SECONDS:
             return None
+        if step and not current.missing:
+            return None  # it only waits for its turn
         late, writes = jobs.overdue(current, now)
         app.store.commit(writes)
     except Conflict:

@@ -1,110 +1,291 @@
-"""submit: an object was dropped; enter the job that it completes, if it completes one.
+"""submit: an object was dropped; enter the jobs that it completes, if it completes any.
 
-Every path is safe to repeat: the job's id follows from the sidecar's key and version, so one version
-of a sidecar makes one job, however often and in whatever order its events come. Events are hints
-only: what counts is what lies in the bucket now.
+Every path is safe to repeat: a job's id follows from the sidecar's key and version, so one version of a
+sidecar makes its jobs once, however often and in whatever order its events come. Events are hints only:
+what counts is what lies in the bucket now.
+
+A sidecar makes one job, or several (`retouch.parts`); an image without a sidecar makes them where the
+presets of its folder are a whole job. All that can be said of a drop's text is said before any of its
+jobs is entered. A step's job is there from the beginning and waits; it is entered when the job before
+it has ended well.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from retouch import keys
+from retouch import jobs, keys
 from retouch.errors import Conflict
 from retouch.jobs import (
+    Failure,
     Finding,
     Job,
     NoteLatest,
+    Preset,
     PutJob,
     Source,
     Status,
     Writes,
     enter,
+    follows,
     lane_id,
     settle,
     wait_for,
 )
-from retouch.ports import App, Listed, Stored, Sweep
+from retouch.parts import Part
+from retouch.ports import App, Errand, Listed, Stored, Sweep
 from retouch.records import place, publish
-from retouch.resolving import Outranked, Resolution, look_for, plan
+from retouch.resolving import (
+    Outranked,
+    Plan,
+    Reading,
+    Resolution,
+    Result,
+    check_preset,
+    look_at_result,
+    look_for,
+    plan,
+    read_drop,
+)
 from retouch.retrying import deciding
-from retouch.sidecar import Problem
+from retouch.sidecar import Order, Problem
 
+STEP_FAILED: Final = "StepFailed"
+"""The code of a job whose step before it has not ended well."""
 _SWEEP_SECONDS: Final = 900.0
 """So often the whole inbox is looked through for objects whose events never came."""
 _SETTLED_SECONDS: Final = 300.0
 """An event may be on its way for so long before anybody makes up for it."""
 
 
-def submit(app: App, key: str) -> tuple[str, ...]:
-    """Handle the object of that key; the ids of the jobs that it concerned."""
-    kind = keys.classify(key)
-    if kind is keys.Kind.IGNORED:
-        return ()
-    if kind is keys.Kind.SIDECAR:
-        job_id = _submit_sidecar(app, key)
-        return () if job_id is None else (job_id,)
+def see_to(app: App, errand: Errand) -> tuple[str, ...]:
+    """Handle a message of the uploads queue; the ids of the jobs that it concerned."""
+    if errand.job_id is not None:
+        return proceed(app, errand.job_id)
+    return submit(app, errand.key or "", settled=errand.settled)
+
+
+def submit(app: App, key: str, *, settled: bool = False) -> tuple[str, ...]:
+    """Handle the object of that key; the ids of the jobs that it concerned.
+
+    `settled` says of an image that it has waited for its sidecar for long enough.
+    """
+    match keys.classify(key):
+        case keys.Kind.IGNORED:
+            return ()
+        case keys.Kind.PRESET:
+            return _submit_preset(app, key)
+        case keys.Kind.SIDECAR:
+            return _submit_sidecar(app, key)
     candidates = dict.fromkeys((*keys.sidecars_of(key), *app.store.awaiting(key)))
-    tried = [_submit_sidecar(app, candidate) for candidate in candidates]
-    found = tuple(job_id for job_id in tried if job_id is not None)
-    if not found and app.inbox.head(key) is not None:
-        app.store.note_lone(key, app.clock.now())
-    return found
+    found = [job_id for candidate in candidates for job_id in _submit_sidecar(app, candidate)]
+    return tuple(found) or _submit_alone(app, key, settled=settled)
 
 
 def job_id_of(key: str, version_id: str) -> str:
-    """The id of the job that a version of a sidecar makes: 16 letters and digits."""
-    digest = hashlib.sha256(f"{key}\0{version_id}".encode()).digest()
+    """The id of the first job that a version of a sidecar makes: 16 letters and digits."""
+    return _id_of(f"{key}\0{version_id}")
+
+
+def part_id(root: str, number: int) -> str:
+    """The id of the `number`th job, from 0, of the drop whose first job is `root`."""
+    return root if number == 0 else _id_of(f"{root}\0{number}")
+
+
+def parts_of(root: Job) -> tuple[str, ...]:
+    """The ids of all jobs of the drop whose first job that is."""
+    return tuple(part_id(root.job_id, n) for n in range(1 if root.part is None else root.part.of))
+
+
+def _id_of(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
     return base64.b32encode(digest[:10]).decode("ascii").lower()
 
 
-def _submit_sidecar(app: App, key: str) -> str | None:
-    """Handle the sidecar of that key, if there is one; the id of its job."""
-    job_id, decided = deciding(app.clock, partial(_judge, app, key))
-    if decided is not None:
-        publish(app, decided)
-        if decided.lane is not None:
-            app.kicks.kick(decided.lane)
-    return job_id
+@dataclass(frozen=True)
+class _Drop:
+    """What makes jobs: a sidecar in one version, or an image alone.
+
+    Attributes:
+        root: The id of its first job.
+        key: The sidecar's, or the one that an image's sidecar would have.
+        version: The sidecar's; None for an image alone.
+        alone: The image's key, if it is alone.
+        reading: What it asks for.
+        plans: Of each part of it, unless it is refused.
+        before: The latest job under its key until now.
+        holders: The latest jobs, until now, in the places that its jobs will have.
+    """
+
+    root: str
+    key: str
+    version: str | None
+    alone: str | None
+    reading: Reading
+    plans: tuple[Plan | list[Problem] | Outranked, ...]
+    before: str | None
+    holders: dict[str, str | None]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Why it is refused as a whole, each said once."""
+        found = list(self.reading.problems)
+        for planned in self.plans:
+            if not isinstance(planned, Outranked):
+                found += planned if isinstance(planned, list) else planned.problems
+        return list(dict.fromkeys(found))
 
 
-def _judge(app: App, key: str) -> tuple[str | None, Job | None]:
-    """Decide about the sidecar's current version; its job's id, and the job if it has changed."""
+def _submit_sidecar(app: App, key: str) -> tuple[str, ...]:
+    """Handle the sidecar of that key, if there is one; the ids of its jobs."""
+    changed: list[Job] = []
+    ids = deciding(app.clock, partial(_judge_sidecar, app, key, changed))
+    _tell(app, changed)
+    return ids
+
+
+def _tell(app: App, changed: Sequence[Job]) -> None:
+    for job in changed:
+        publish(app, job)
+    for lane in dict.fromkeys(job.lane for job in changed if job.status is Status.QUEUED):
+        if lane is not None:
+            app.kicks.kick(lane)
+
+
+def _judge_sidecar(app: App, key: str, changed: list[Job]) -> tuple[str, ...]:
+    """Decide about the sidecar's current version; `changed` gets the jobs as they were committed."""
     dropped = app.inbox.head(key)
     if dropped is None:
-        return None, None
-    job_id = job_id_of(key, dropped.version_id)
-    job = app.store.job(job_id)
-    if job is not None and job.status is not Status.WAITING:
+        return ()
+    root = job_id_of(key, dropped.version_id)
+    job = app.store.job(root)
+    if job is not None and job.part is None and job.status is not Status.WAITING:
         _repeat(app, job)
-        return job_id, None
+        return (root,)
+    reading = read_drop(app.inbox, key, dropped, None if job is None else job.presets)
+    drop = _drop(app, root, reading, dropped.version_id)
     # What is the latest until now, and only then whether this version still is the current one: who
     # sleeps over a newer version finds, at the latest at the commit, that its job is the latest.
-    before = app.store.latest_job_of(key)
-    holder = app.store.latest_job_of(place(keys.outbox_folder(key)))
     if app.inbox.head(key) != dropped:
         raise Conflict(f"{key} was overwritten just now")
-    _supersede(app, before, job_id)
+    _supersede(app, drop.before, root)
+    return _enter(app, drop, changed)
+
+
+def _drop(
+    app: App, root: str, reading: Reading, version: str | None, alone: str | None = None
+) -> _Drop:
+    settings = app.settings
+    plans = tuple(
+        plan(app.inbox, reading, part, settings.models, settings.regions, alone=alone)
+        for part in reading.parts
+    )
+    base = keys.outbox_folder(reading.key)
+    folders = {base, *(keys.part_folder(base, part.folder) for part in reading.parts)}
+    return _Drop(
+        root=root,
+        key=reading.key,
+        version=version,
+        alone=alone,
+        reading=reading,
+        plans=plans,
+        before=app.store.latest_job_of(reading.key),
+        holders={folder: app.store.latest_job_of(place(folder)) for folder in sorted(folders)},
+    )
+
+
+def _enter(app: App, drop: _Drop, changed: list[Job]) -> tuple[str, ...]:
+    """Refuse the drop as a whole, or bring each of its jobs as far as it can come."""
+    if drop.problems or any(isinstance(planned, Outranked) for planned in drop.plans):
+        changed.append(_refuse(app, drop))
+        return (drop.root,)
+    ids = tuple(part_id(drop.root, part.number) for part in drop.reading.parts)
+    before = drop.before
+    for part, planned, job_id in zip(drop.reading.parts, drop.plans, ids, strict=True):
+        assert isinstance(planned, Plan)  # noqa: S101  the others were refused
+        job = app.store.job(job_id)
+        if job is not None and job.status is not Status.WAITING:
+            _repeat(app, job)
+            continue
+        if job is not None and follows(job):
+            changed += _next_step(app, job_id)
+            continue
+        fresh = _new_job(app, drop, part, job_id, ids)
+        notes: tuple[NoteLatest, ...] = (NoteLatest(drop.key, drop.root, over=before),)
+        if job is None:
+            held = drop.holders[fresh.folder]
+            notes = (*notes, NoteLatest(place(fresh.folder), job_id, over=held))
+        elif job.presets != fresh.presets:
+            # It stood for an image that waited for a sidecar, or a preset.
+            job = job.model_copy(update={"presets": fresh.presets, "part": fresh.part})
+        decided = _decide(app, job or fresh, planned, notes, wait=part.follows)
+        if decided is not None:
+            changed.append(decided)
+            before = drop.root
+    return ids
+
+
+def _new_job(app: App, drop: _Drop, part: Part, job_id: str, ids: tuple[str, ...]) -> Job:
     now = app.clock.now()
-    if job is None:
-        job = Job(
-            job_id=job_id,
-            status=Status.WAITING,
-            created_at=now,
-            updated_at=now,
-            sidecar=key,
-            sidecar_version=dropped.version_id,
-            folder=keys.outbox_folder(key),
-        )
-    latest = NoteLatest(key, job_id, over=before)
-    takes = NoteLatest(place(job.folder), job_id, over=holder)
-    notes = (latest,) if job.version > 0 else (latest, takes)
-    return job_id, _decide(app, job, dropped, notes)
+    chained = part.step is not None
+    return Job(
+        job_id=job_id,
+        status=Status.WAITING,
+        created_at=now,
+        updated_at=now,
+        sidecar=drop.key,
+        sidecar_version=drop.version,
+        folder=keys.part_folder(keys.outbox_folder(drop.key), part.folder),
+        presets=drop.reading.presets,
+        part=None
+        if part.of == 1
+        else jobs.Part(
+            number=part.number,
+            of=part.of,
+            variant=part.variant,
+            step=part.step,
+            steps=part.steps,
+            previous=ids[part.number - 1] if chained and part.number > 0 else None,
+            next=ids[part.number + 1] if chained and part.number + 1 < part.of else None,
+        ),
+    )
+
+
+def _refuse(app: App, drop: _Drop) -> Job:
+    """Reject a drop as a whole, as its first job; where another sidecar goes before, aside."""
+    now = app.clock.now()
+    folder = keys.outbox_folder(drop.key)
+    job = app.store.job(drop.root) or Job(
+        job_id=drop.root,
+        status=Status.WAITING,
+        created_at=now,
+        updated_at=now,
+        sidecar=drop.key,
+        sidecar_version=drop.version,
+        folder=folder,
+        presets=drop.reading.presets,
+    )
+    notes: Writes = (NoteLatest(drop.key, drop.root, over=drop.before),)
+    outranked = next((found for found in drop.plans if isinstance(found, Outranked)), None)
+    if outranked is not None:
+        # The folder is the winner's, and so is the record in it.
+        aside = job.model_copy(update={"folder": f"{folder}/{job.job_id}"})
+        return _reject(app, aside, [outranked.problem], notes=notes)
+    if job.version == 0:
+        notes = (*notes, NoteLatest(place(folder), drop.root, over=drop.holders[folder]))
+    problems, warnings = drop.problems, []
+    for planned in drop.plans:
+        if isinstance(planned, Plan):
+            found = look_for(app.inbox, drop.key, planned, folder, partly=True)
+            problems += found.problems
+            warnings += found.warnings
+    problems, warnings = list(dict.fromkeys(problems)), list(dict.fromkeys(warnings))
+    return _reject(app, job, problems, warnings, notes=notes)
 
 
 def _repeat(app: App, job: Job) -> None:
@@ -113,43 +294,51 @@ def _repeat(app: App, job: Job) -> None:
         app.kicks.kick(job.lane)
 
 
-def _supersede(app: App, before: str | None, job_id: str) -> None:
-    """A newer version of a sidecar replaces an older one that still waits for images."""
-    old = app.store.job(before) if before not in (None, job_id) else None
-    if old is not None and old.status is Status.WAITING:
-        note = Finding(field="", message="replaced by a newer version of the sidecar")
-        now = app.clock.now()
-        closed, writes = settle(old, now, Status.CANCELED, problems=(note,))
-        app.store.commit(writes)
-        publish(app, closed)
+def _supersede(app: App, before: str | None, root: str) -> None:
+    """A newer version of a sidecar replaces what of an older one still waits.
+
+    A sidecar also replaces what the presets made of its image alone, if that is still queued.
+    """
+    old = app.store.job(before) if before not in (None, root) else None
+    for job_id in () if old is None else parts_of(old):
+        why = "replaced by a newer version of the sidecar"
+        if old is not None and old.sidecar_version is None and old.presets:
+            why = "replaced by the image's sidecar"
+        close_waiting(app, job_id, why, keep_folder=True)
 
 
-def _decide(app: App, job: Job, dropped: Stored, notes: tuple[NoteLatest, ...] = ()) -> Job | None:
+def _decide(
+    app: App, job: Job, planned: Plan, notes: tuple[NoteLatest, ...] = (), *, wait: bool = False
+) -> Job | None:
     """Reject, wait, or queue; the job as it was committed, or None if nothing has changed.
 
-    With it are committed the `notes` of what it is the latest of; but its outbox folder is left to
-    another sidecar that goes before.
+    With it are committed the `notes` of what it is the latest of. With `wait` it waits for the step
+    before it.
     """
-    settings = app.settings
-    planned = plan(app.inbox, dropped, settings.models, settings.regions)
-    if isinstance(planned, list):
-        return _reject(app, job, planned, notes=notes)
-    if isinstance(planned, Outranked):
-        # The folder is the winner's, and so is the record in it.
-        aside = job.model_copy(update={"folder": f"{job.folder}/{job.job_id}"})
-        others = tuple(note for note in notes if note.name != place(job.folder))
-        return _reject(app, aside, [planned.problem], notes=others)
     order = planned.order
-    if order is None:
-        found = look_for(app.inbox, job.sidecar, planned, job.folder, partly=True)
-        problems = [*planned.problems, *found.problems]
-        return _reject(app, job, problems, found.warnings, notes=notes)
-    job = job.model_copy(
+    assert order is not None  # noqa: S101  what has problems was refused
+    job = _ordered(app, job, order)
+    if wait or (order.fit and job.version == 0):
+        # Mending may take long; should it be cut off, the job is there to be seen.
+        job, writes = wait_for(job, app.clock.now(), ())
+        app.store.commit((*writes, *notes))
+        if wait:
+            return job
+        notes = tuple(replace(note, over=note.job_id) for note in notes)
+        publish(app, job)
+    # First remember, then look: an image that comes in between finds the sidecar waiting.
+    app.store.await_images(job.sidecar, planned.wanted)
+    found = look_for(app.inbox, job.sidecar, planned, job.folder)
+    return _looked_at(app, job, planned, order, found, notes)
+
+
+def _ordered(app: App, job: Job, order: Order) -> Job:
+    return job.model_copy(
         update={
             "model": order.model,
             "function": order.function,
             "call": order.call,
-            "path": settings.models[order.model].calls[order.call],
+            "path": app.settings.models[order.model].calls[order.call],
             "fit": order.fit,
             "prompt": order.prompt,
             "negative_prompt": order.negative_prompt,
@@ -159,15 +348,11 @@ def _decide(app: App, job: Job, dropped: Stored, notes: tuple[NoteLatest, ...] =
             "warnings": _as_findings(order.warnings),
         }
     )
-    if order.fit and job.version == 0:
-        # Mending may take long; should it be cut off, the job is there to be seen.
-        job, writes = wait_for(job, app.clock.now(), ())
-        app.store.commit((*writes, *notes))
-        notes = tuple(replace(note, over=note.job_id) for note in notes)
-        publish(app, job)
-    # First remember, then look: an image that comes in between finds the sidecar waiting.
-    app.store.await_images(job.sidecar, planned.wanted)
-    found = look_for(app.inbox, job.sidecar, planned, job.folder)
+
+
+def _looked_at(
+    app: App, job: Job, planned: Plan, order: Order, found: Resolution, notes: Writes
+) -> Job | None:
     if found.missing:
         return _wait(app, job, found.missing, notes)
     if found.problems:
@@ -184,16 +369,17 @@ def _decide(app: App, job: Job, dropped: Stored, notes: tuple[NoteLatest, ...] =
             "warnings": _as_findings((*order.warnings, *found.warnings)),
         }
     )
-    return queue(app, complete, lane, arrived=job.created_at, notes=notes)
+    arrived = app.clock.now() if follows(job) else job.created_at
+    return queue(app, complete, lane, arrived=arrived, notes=notes)
 
 
 def queue(app: App, job: Job, lane: str, *, arrived: float, notes: Writes = ()) -> Job:
     """Enter a complete job into its lane's backlog, with `notes` in the same commit."""
     app.store.note_lane(lane)
     used = (*job.images, *([] if job.mask is None else [job.mask]))
-    images = list(dict.fromkeys(image.key for image in used if not image.is_url))
-    for key in images:
-        _close_stand_in(app, key, f"used by {job.sidecar}")
+    images = {i.key: i for i in used if not i.is_url and i.made_by is None}
+    for image in images.values():
+        _close_stand_in(app, image.key, f"used by {job.sidecar}", image.version_id, but=job)
     queued, writes = enter(job, lane, app.clock.now(), arrived=arrived)
     app.store.commit((*writes, *notes))
     for key in images:
@@ -201,9 +387,186 @@ def queue(app: App, job: Job, lane: str, *, arrived: float, notes: Writes = ()) 
     return queued
 
 
-def submit_again(app: App, job: Job, dropped: Stored, notes: tuple[NoteLatest, ...]) -> Job:
-    """Judge what a sidecar's version asks for anew, as the job given; `notes` as in `_decide`."""
-    return _decide(app, job, dropped, notes) or job
+# --- steps ------------------------------------------------------------------------------------------
+
+
+def proceed(app: App, job_id: str) -> tuple[str, ...]:
+    """The step before a job may have ended: go on with it if so; its id, if there was a need to."""
+    changed = deciding(app.clock, partial(_next_step, app, job_id))
+    _tell(app, changed)
+    return tuple(job.job_id for job in changed)
+
+
+def _next_step(app: App, job_id: str) -> list[Job]:
+    """The job as it was committed, if its step has come or can no longer come; or else nothing."""
+    job = app.store.job(job_id)
+    if job is None or job.status is not Status.WAITING or job.part is None:
+        return []
+    before = app.store.job(job.part.previous) if job.part.previous is not None else None
+    if before is None or not before.status.terminal:
+        return []
+    if not before.outputs or before.status not in (Status.SUCCEEDED, Status.PARTIAL):
+        failure = Failure(code=STEP_FAILED, message=_why_not(before))
+        closed, writes = settle(job, app.clock.now(), Status.FAILED, failure=failure, missing=())
+        app.store.commit(writes)
+        return [closed]
+    planned = planned_again(app, job)
+    if isinstance(planned, list):
+        return [_reject(app, job, planned)]
+    order = planned.order
+    assert order is not None  # noqa: S101  it has no problems
+    app.store.await_images(job.sidecar, planned.wanted)
+    result = Result(before.outputs[0], before.job_id, app.outbox)
+    found = look_at_result(app.inbox, job.sidecar, planned, job.folder, result)
+    decided = _looked_at(app, _ordered(app, job, order), planned, order, found, ())
+    return [] if decided is None else [decided]
+
+
+def _why_not(before: Job) -> str:
+    """Why there is no step after that job."""
+    failure = before.failure
+    if failure is not None and failure.code == STEP_FAILED:
+        return failure.message
+    step = "the step before" if before.part is None else f"step {before.part.step}"
+    problems = "; ".join(f"{p.field}: {p.message}" for p in before.problems)
+    why = f"{failure.code}: {failure.message}" if failure is not None else problems
+    said = f"{step} ended as {before.status}" + (f": {why}" if why else "")
+    return f"{said[:800]}; `retouch retry` goes on there"
+
+
+def planned_again(
+    app: App, job: Job, presets: Sequence[Preset] | None = None
+) -> Plan | list[Problem]:
+    """What a job that is there asks for, read again, under its own presets or others."""
+    dropped = None if job.sidecar_version is None else Stored(job.sidecar, job.sidecar_version, 0)
+    reading = read_drop(
+        app.inbox, job.sidecar, dropped, job.presets if presets is None else presets
+    )
+    of, number = (1, 0) if job.part is None else (job.part.of, job.part.number)
+    if not reading.problems and len(reading.parts) != of:
+        said = f"now asks for {len(reading.parts)} jobs, and not for {of}; drop it again"
+        return [Problem("", said)]
+    if reading.problems:
+        return list(reading.problems)
+    settings = app.settings
+    alone = job.sidecar.removesuffix(".json") if dropped is None else None
+    planned = plan(
+        app.inbox,
+        reading,
+        reading.parts[number],
+        settings.models,
+        settings.regions,
+        alone=alone,
+    )
+    if isinstance(planned, Outranked):
+        return [planned.problem]
+    if isinstance(planned, Plan) and planned.problems:
+        return list(planned.problems)
+    return planned
+
+
+def submit_again(app: App, job: Job, notes: tuple[NoteLatest, ...]) -> Job:
+    """Judge anew what a refused drop asks for, under the presets there are now, as the job given;
+    `notes` as in `_decide`.
+    """
+    now_there = tuple(
+        Preset(key=key, version_id=stored.version_id)
+        for key in keys.presets_above(job.sidecar)
+        if (stored := app.inbox.head(key)) is not None
+    )
+    job = job.model_copy(update={"presets": now_there})
+    planned = planned_again(app, job)
+    if isinstance(planned, list):
+        return _reject(app, job, planned, notes=notes)
+    return _decide(app, job, planned, notes) or job
+
+
+# --- images alone, and presets ------------------------------------------------------------------------
+
+
+def _submit_alone(app: App, key: str, *, settled: bool) -> tuple[str, ...]:
+    """An image that no sidecar describes: the presets of its folder may be all it needs.
+
+    It is given a moment for its sidecar to come; a preset that comes later finds it among the images
+    that are alone.
+    """
+    changed: list[Job] = []
+    ids = deciding(app.clock, partial(_judge_alone, app, key, settled, changed))
+    _tell(app, changed)
+    return ids
+
+
+def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple[str, ...]:
+    dropped = app.inbox.head(key)
+    if dropped is None:
+        return ()
+    root = job_id_of(key, dropped.version_id)
+    job = app.store.job(root)
+    if job is not None and job.status is not Status.WAITING and job.part is None:
+        _repeat(app, job)
+        return (root,)
+    begun = job is not None and bool(job.presets)
+    reading = read_drop(
+        app.inbox, f"{key}.json", None, job.presets if job is not None and begun else None
+    )
+    may_be = keys.is_image_name(key) and not keys.is_mask_name(key)
+    if not may_be or not reading.whole or reading.problems:
+        app.store.note_lone(key, app.clock.now())
+        return ()
+    drop = _drop(app, root, reading, None, alone=key)
+    if drop.problems:
+        # The preset is wrong, which its owner is told of once; the image waits for a better one.
+        app.store.note_lone(key, app.clock.now())
+        return ()
+    if not settled and not begun:
+        app.uploads.announce(Errand(key=key, settled=True))
+        return ()
+    if app.inbox.head(key) != dropped:
+        raise Conflict(f"{key} was overwritten just now")
+    _supersede(app, drop.before, root)
+    ids = _enter(app, drop, changed)
+    app.store.forget_lone(key)
+    return ids
+
+
+def _submit_preset(app: App, key: str) -> tuple[str, ...]:
+    """A preset came: say what is wrong with it, or let images that wait for one go on."""
+    dropped = app.inbox.head(key)
+    if dropped is None:
+        return ()
+    settings = app.settings
+    problems = check_preset(app.inbox, key, settings.models, settings.regions)
+    job_id = job_id_of(key, dropped.version_id)
+    before = app.store.latest_job_of(key)
+    there = app.store.job(before) if before is not None else None
+    told: tuple[str, ...] = ()
+    mended = there is not None and there.status is Status.REJECTED
+    if app.store.job(job_id) is None and (problems or mended):
+        now = app.clock.now()
+        folder = keys.outbox_folder(key)
+        holder = app.store.latest_job_of(place(folder))
+        job = Job(
+            job_id=job_id,
+            status=Status.WAITING,
+            created_at=now,
+            updated_at=now,
+            sidecar=key,
+            sidecar_version=dropped.version_id,
+            folder=folder,
+        )
+        status = Status.REJECTED if problems else Status.SUCCEEDED
+        said, writes = settle(job, now, status, problems=_as_findings(problems))
+        notes = (
+            NoteLatest(key, job_id, over=before),
+            NoteLatest(place(folder), job_id, over=holder),
+        )
+        app.store.commit((*writes, *notes))
+        publish(app, said)
+        told = (job_id,)
+    if not problems:
+        waiting = app.store.lone_below(keys.below(key))
+        app.uploads.announce(*(Errand(key=image) for image in waiting))
+    return told
 
 
 def _stored(app: App, source: Source, found: Resolution) -> Source:
@@ -261,10 +624,11 @@ def record_lone(app: App, key: str) -> str | None:
         _no_longer_lone(app, key, "it was deleted")
         return None
     if _has_sidecar(app, key):
-        app.uploads.announce(key)
+        app.uploads.announce(Errand(key=key))
         _no_longer_lone(app, key, "its sidecar came")
         return "announced"
     sidecar = f"{key}.json"
+    reading = read_drop(app.inbox, sidecar, None)
     job_id = job_id_of(key, dropped.version_id)
     job = None
     if app.store.job(job_id) is None:
@@ -281,11 +645,15 @@ def record_lone(app: App, key: str) -> str | None:
             sidecar_version=None,
             folder=keys.outbox_folder(sidecar),
             missing=(sidecar,),
+            warnings=_as_findings(reading.problems),
         )
         app.store.commit((PutJob(job),))
     app.store.note_lone(key, app.clock.now(), job_id)
     if job is not None:
         publish(app, job)
+    if reading.whole and not reading.problems:
+        # A preset has come, and only its event was lost.
+        app.uploads.announce(Errand(key=key))
     return "found alone"
 
 
@@ -299,22 +667,33 @@ def _no_longer_lone(app: App, key: str, why: str) -> None:
     app.store.forget_lone(key)
 
 
-def _close_stand_in(app: App, key: str, why: str) -> None:
-    """Close the record that stood for an image without a sidecar, if there was one."""
-    stands_in = app.store.record_of_lone(key)
-    if stands_in is not None:
-        close_waiting(app, stands_in, f"{key}: {why}")
-
-
-def close_waiting(app: App, job_id: str, why: str) -> None:
-    """Close a job that waits for what no longer matters; its folder is left to others."""
-    job = app.store.job(job_id)
-    if job is None or job.status is not Status.WAITING:
+def _close_stand_in(
+    app: App, key: str, why: str, version_id: str | None = None, but: Job | None = None
+) -> None:
+    """Close what stood for an image without a sidecar, if anything did: its record, or the jobs that
+    the presets made of that version of it, if they have not been sent. Never the drop of the job `but`.
+    """
+    made = None if version_id is None else app.store.job(job_id_of(key, version_id))
+    ids = () if made is None else parts_of(made)
+    if but is not None and but.job_id in ids:
         return
-    folder = job.folder if job.sidecar_version is not None else f"{job.folder}/{job.job_id}"
+    for job_id in dict.fromkeys((app.store.record_of_lone(key), *ids)):
+        if job_id is not None:
+            close_waiting(app, job_id, f"{key}: {why}")
+
+
+def close_waiting(app: App, job_id: str, why: str, *, keep_folder: bool = False) -> None:
+    """Close a job that waits for what no longer matters, or that presets made of an image alone and
+    that is still queued. Of such its folder is left to others.
+    """
+    job = app.store.job(job_id)
+    alone = job is not None and job.sidecar_version is None
+    if job is None or not (job.status is Status.WAITING or (alone and job.status is Status.QUEUED)):
+        return
     note = Finding(field="", message=why)
-    now = app.clock.now()
-    closed, writes = settle(job, now, Status.CANCELED, problems=(note,), missing=(), folder=folder)
+    folder = f"{job.folder}/{job.job_id}" if alone and not keep_folder else job.folder
+    noted = job.model_copy(update={"problems": (note,), "missing": (), "folder": folder})
+    closed, writes = jobs.replaced(noted, app.clock.now())
     app.store.commit(writes)
     publish(app, closed)
 
@@ -325,17 +704,22 @@ def look_again(app: App, job: Job) -> bool:
     What it waits for may be there, and only the event lost: `submit` is told of the sidecar again.
     """
     image = job.sidecar.removesuffix(".json")
+    if follows(job):
+        app.uploads.announce(Errand(job_id=job.job_id))
+        return True
     if job.sidecar_version is not None:
         if app.inbox.head(job.sidecar) is not None:
-            app.uploads.announce(job.sidecar)
+            app.uploads.announce(Errand(key=job.sidecar))
             return True
         close_waiting(app, job.job_id, "the sidecar was deleted before its images came")
     elif app.inbox.head(image) is None:
         close_waiting(app, job.job_id, f"{image}: it was deleted")
     elif _has_sidecar(app, image):
-        app.uploads.announce(image)
+        app.uploads.announce(Errand(key=image))
         close_waiting(app, job.job_id, f"{image}: its sidecar came")
     else:
+        if job.presets or read_drop(app.inbox, job.sidecar, None).whole:
+            app.uploads.announce(Errand(key=image))
         return True
     return False
 
@@ -374,7 +758,8 @@ def _make_up_for(app: App, listed: Listed) -> None:
         case keys.Kind.IMAGE:
             sidecars = keys.sidecars_of(listed.key)
             seen = any(app.store.latest_job_of(name) is not None for name in sidecars)
-        case keys.Kind.IGNORED:
-            seen = True
+            seen = seen or app.store.job(job_id_of(listed.key, listed.version_id)) is not None
+        case _:
+            seen = True  # images that wait for a preset are looked at by themselves
     if not seen:
-        app.uploads.announce(listed.key)
+        app.uploads.announce(Errand(key=listed.key))

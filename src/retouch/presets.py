@@ -1,0 +1,139 @@
+"""Presets: `_preset.json` in a folder. Defaults for every sidecar below it, and the whole job for an
+image without one. Pure.
+
+What applies to a sidecar are layers: the presets of the folders above it, from the inbox root down, and
+the sidecar itself last. A later layer goes before an earlier one, field by field; in `parameters` and
+`labels`, name by name. `null` takes out what an earlier layer gave. What a preset names in `locked` no
+later layer may change. Each value keeps the name of the file that it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from retouch import sidecar
+from retouch.registry import Json
+from retouch.sidecar import Problem, closest, shown
+
+LOCKED: Final = "locked"
+_BY_NAME: Final = ("parameters", "labels")
+"""Fields that are merged name by name."""
+_OF_A_PRESET: Final = tuple(
+    name for name in (*sidecar.FIELDS, sidecar.VARIANTS, sidecar.STEPS) if name != "images"
+)
+_NOT_INHERITED: Final = ("$schema", LOCKED)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A file that was read: its key in the inbox, and its JSON."""
+
+    source: str
+    raw: Mapping[str, Json]
+
+
+@dataclass
+class Merged:
+    """All layers together.
+
+    Attributes:
+        raw: The fields, as one sidecar would have them.
+        origins: Which file each came from, by its path (`prompt`, `parameters.n`).
+        problems: Locked fields that a later layer would change.
+    """
+
+    raw: dict[str, Json] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def check(raw: Mapping[str, Json]) -> list[Problem]:
+    """What is wrong with a preset as such; whether its values will do shows only when it is merged."""
+    problems: list[Problem] = []
+    for name in raw:
+        if name == "images":
+            said = "does not belong in a preset; a sidecar names its images"
+            problems.append(Problem(name, said))
+        elif name not in (*_OF_A_PRESET, LOCKED):
+            near = closest(name, (*_OF_A_PRESET, LOCKED))
+            problems.append(Problem(name[:60], f"is not a field of a preset{near}"))
+    mask = raw.get("mask")
+    if isinstance(mask, str) and not mask.startswith(("/", "https://")):
+        said = f'{shown(mask)} is not allowed in a preset; a name from the inbox root ("/…") is'
+        problems.append(Problem("mask", said))
+    return [*problems, *_check_locked(raw.get(LOCKED))]
+
+
+def _check_locked(locked: Json) -> Iterable[Problem]:
+    if locked is None:
+        return
+    if not isinstance(locked, list):
+        said = f'{shown(locked)} is not allowed; a list of fields is: ["model", "parameters.n"]'
+        yield Problem(LOCKED, said)
+        return
+    for index, path in enumerate(locked):
+        top, _, inner = path.partition(".") if isinstance(path, str) else ("", "", "")
+        if top not in _OF_A_PRESET or (inner and top not in _BY_NAME):
+            near = closest(path, _OF_A_PRESET) if isinstance(path, str) else ""
+            said = f"{shown(path)} is not allowed; a field of a preset is, as parameters.n{near}"
+            yield Problem(f"{LOCKED}[{index}]", said)
+
+
+def merge(layers: Sequence[Layer]) -> Merged:
+    """The layers as one, the first applied first."""
+    merged = Merged()
+    locks: dict[str, str] = {}
+    for layer in layers:
+        for name, value in layer.raw.items():
+            if name in _NOT_INHERITED:
+                continue
+            if name in _BY_NAME and isinstance(value, dict):
+                inherited = merged.raw.get(name)
+                inner = dict(inherited) if isinstance(inherited, dict) else {}
+                for key, given in value.items():
+                    _put(merged, locks, layer, inner, key, given, f"{name}.{key}")
+                merged.raw[name] = inner
+                merged.origins.setdefault(name, layer.source)
+            else:
+                _put(merged, locks, layer, merged.raw, name, value, name)
+        locked = layer.raw.get(LOCKED)
+        for path in locked if isinstance(locked, list) else ():
+            if isinstance(path, str):
+                locks.setdefault(path, layer.source)
+    return merged
+
+
+def _put(
+    merged: Merged,
+    locks: Mapping[str, str],
+    layer: Layer,
+    into: dict[str, Json],
+    name: str,
+    value: Json,
+    path: str,
+) -> None:
+    holder = locks.get(path) or locks.get(path.partition(".")[0])
+    if holder is not None and into.get(name) != value:
+        said = f"is locked by {holder}; leave it out of {layer.source}"
+        merged.problems.append(Problem(path, said))
+        return
+    if value is None and name in into:
+        del into[name]
+        merged.origins.pop(path, None)
+        return
+    into[name] = value
+    merged.origins[path] = layer.source
+
+
+def origin(path: str, origins: Mapping[str, str]) -> str | None:
+    """The file that the value at a path of a problem came from: of `parameters.bbox_list[0]`, the one
+    of `parameters.bbox_list`. None if nothing stands there.
+    """
+    while path:
+        if path in origins:
+            return origins[path]
+        cut = max(path.rfind("."), path.rfind("["))
+        path = path[:cut] if cut > 0 else ""
+    return None

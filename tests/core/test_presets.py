@@ -1,0 +1,285 @@
+"""Presets: defaults for sidecars, whole jobs for images alone, and what a change of them means."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from retouch.jobs import OVERDUE_SECONDS, Job, Status
+from retouch.ports import SETTLE_SECONDS
+from retouch.steps.submit import job_id_of, submit
+from tests.fakes import PHOTO, WAN, WANX, World, mask_picture, picture, sidecar_json
+
+WHOLE = {"model": WANX, "function": "description_edit", "prompt": "a white background"}
+
+
+def preset(**fields: Any) -> bytes:
+    return json.dumps(fields, ensure_ascii=False).encode("utf-8")
+
+
+def of_image(world: World, key: str) -> Job:
+    """The job that presets made of an image's current version."""
+    there = world.inbox.head(key)
+    assert there is not None
+    return world.store.the_job(job_id_of(key, there.version_id))
+
+
+def wait_for_sidecar(world: World) -> None:
+    """The moment passes that an image is given for its sidecar to come."""
+    world.deliver()
+    world.clock.advance(SETTLE_SECONDS)
+    world.deliver()
+
+
+# --- an image alone ----------------------------------------
+
+
+def test_an_image_alone_under_a_preset_is_a_job_of_its_own() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE, labels={"team": "shop"}))
+    world.drop("shoes/red.png", PHOTO)
+
+    world.run(60)
+
+    job = of_image(world, "shoes/red.png")
+    assert job.status is Status.SUCCEEDED
+    assert world.outbox.results() == ["shoes/red/red-1.png"]
+    record = world.outbox.record("shoes/red")
+    assert record["presets"] == [{"key": "shoes/_preset.json", "version_id": "v0001"}]
+    assert record["labels"] == {"team": "shop"}
+    assert record["sidecar"] == {"key": "shoes/red.png.json", "version_id": None}
+
+
+def test_it_waits_a_moment_for_its_sidecar_which_then_makes_the_one_job() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.drop("shoes/red.png", PHOTO)
+    world.deliver()
+    assert not world.store.jobs
+
+    (job_id,) = world.drop("shoes/red.png.json", sidecar_json(prompt="as I say"))
+    wait_for_sidecar(world)
+
+    assert set(world.store.jobs) == {job_id}
+    assert world.store.the_job(job_id).prompt == "as I say"
+
+
+def test_a_sidecar_that_comes_while_the_image_s_own_job_is_queued_replaces_it() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.drop("shoes/red.png", PHOTO)
+    wait_for_sidecar(world)
+    own = of_image(world, "shoes/red.png")
+    assert own.status is Status.QUEUED
+
+    (job_id,) = world.drop("shoes/red.json", sidecar_json(prompt="as I say"))
+    world.run(60)
+
+    assert world.store.the_job(own.job_id).status is Status.CANCELED
+    assert world.store.the_job(job_id).status is Status.SUCCEEDED
+    assert world.provider.billed == ["as I say"]
+    assert world.outbox.record("shoes/red")["job_id"] == job_id
+
+
+def test_one_version_of_an_image_is_one_job_however_often_its_event_comes() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    for _ in range(3):
+        world.inbox.objects.get("shoes/red.png") or world.inbox.put("shoes/red.png", PHOTO)
+        submit(world, "shoes/red.png")
+    world.run(60)
+    submit(world, "shoes/red.png", settled=True)
+    world.run(60)
+
+    assert len(world.provider.billed) == 1
+    world.drop("shoes/red.png", picture(600, 600))
+    world.run(60)
+    assert len(world.provider.billed) == 2
+
+
+def test_images_that_came_before_their_preset_start_with_it() -> None:
+    world = World()
+    for name in ("a", "b"):
+        world.drop(f"shoes/{name}.png", PHOTO)
+    world.drop("hats/c.png", PHOTO)
+    world.run(OVERDUE_SECONDS + 120)  # by now there are records of what is missing
+    assert world.outbox.record("shoes/a")["missing"] == ["shoes/a.png.json"]
+
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.run(60)
+
+    assert sorted(world.outbox.results()) == ["shoes/a/a-1.png", "shoes/b/b-1.png"]
+    assert world.outbox.record("shoes/a")["status"] == "SUCCEEDED"
+    assert list(world.store.recorded) == ["hats/c.png"]
+
+
+def test_a_preset_whose_event_was_lost_is_found_by_the_images_that_wait() -> None:
+    world = World()
+    world.drop("shoes/a.png", PHOTO)
+    world.inbox.put("shoes/_preset.json", preset(**WHOLE))
+
+    world.run(OVERDUE_SECONDS + 180)
+
+    assert world.outbox.record("shoes/a")["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "red.mask.png"])
+def test_what_is_no_picture_to_edit_is_no_job_by_itself(name: str) -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+
+    world.drop(f"shoes/{name}", mask_picture())
+    wait_for_sidecar(world)
+
+    assert not world.store.jobs
+
+
+def test_an_image_that_will_not_do_is_refused_alone() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.drop("shoes/small.png", picture(100, 100))
+    world.drop("shoes/red.png", PHOTO)
+
+    world.run(60)
+
+    assert of_image(world, "shoes/small.png").status is Status.REJECTED
+    assert of_image(world, "shoes/red.png").status is Status.SUCCEEDED
+
+
+# --- inheritance ----------------------------------------
+
+
+def test_presets_merge_from_the_root_down_and_the_sidecar_goes_last() -> None:
+    world = World()
+    world.drop(
+        "_preset.json", preset(model=WANX, parameters={"seed": 1, "n": 2}, labels={"a": "1"})
+    )
+    world.drop(
+        "shoes/_preset.json",
+        preset(function="description_edit", parameters={"n": 3}, labels={"b": "2"}, prompt="x"),
+    )
+    world.drop("shoes/red.png", PHOTO)
+
+    (job_id,) = world.drop("shoes/red.png.json", preset(prompt="mine", labels={"a": None}))
+
+    job = world.store.the_job(job_id)
+    assert job.status is Status.QUEUED, job.problems
+    assert (job.prompt, job.labels) == ("mine", {"b": "2"})
+    assert {name: job.parameters[name] for name in ("seed", "n")} == {"seed": 1, "n": 3}
+    assert [one.key for one in job.presets] == ["_preset.json", "shoes/_preset.json"]
+
+
+def test_a_locked_field_cannot_be_overridden_but_may_be_repeated() -> None:
+    world = World()
+    locked = ["model", "parameters.n"]
+    world.drop("_preset.json", preset(**WHOLE, parameters={"n": 1}, locked=locked))
+    for name in ("same", "other"):
+        world.drop(f"{name}.png", PHOTO)
+
+    (same,) = world.drop("same.png.json", preset(model=WANX, parameters={"n": 1}))
+    (other,) = world.drop("other.png.json", preset(model=WAN, parameters={"n": 4}))
+
+    assert world.store.the_job(same).status is Status.QUEUED
+    refused = world.store.the_job(other)
+    assert refused.status is Status.REJECTED
+    assert {problem.field for problem in refused.problems} == {"model", "parameters.n"}
+    assert "locked by _preset.json" in refused.problems[0].message
+
+
+def test_a_problem_that_comes_from_a_preset_says_so() -> None:
+    world = World()
+    world.inbox.put("shoes/_preset.json", preset(**WHOLE, parameters={"n": 99}))
+    world.drop("shoes/red.png", PHOTO)
+
+    (job_id,) = world.drop("shoes/red.png.json", preset())
+
+    (problem,) = world.store.the_job(job_id).problems
+    assert problem.field == "parameters.n"
+    assert "it stands in shoes/_preset.json" in problem.message
+
+
+def test_a_changed_preset_applies_to_what_is_dropped_after_it() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.drop("shoes/red.png.json", preset(labels={"a": "b"}))  # waits for its image
+    world.drop("shoes/_preset.json", preset(**{**WHOLE, "prompt": "a black background"}))
+
+    world.drop("shoes/red.png", PHOTO)
+    world.drop("shoes/blue.png", PHOTO)
+    world.run(60)
+
+    assert world.outbox.record("shoes/red")["request"]["prompt"] == "a white background"
+    assert world.outbox.record("shoes/blue")["request"]["prompt"] == "a black background"
+
+
+# --- a preset that will not do ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        (b"{", "shoes/_preset.json"),
+        (preset(prommpt="x"), "shoes/_preset.json prommpt"),
+        (preset(**WHOLE, parameters={"n": 99}), "parameters.n"),
+        (preset(locked=["nothing"]), "shoes/_preset.json locked[0]"),
+        (preset(images=["a.png"]), "shoes/_preset.json images"),
+        (preset(mask="m.png"), "shoes/_preset.json mask"),
+    ],
+)
+def test_its_owner_is_told_once_and_its_images_wait_for_a_better_one(
+    data: bytes, field: str
+) -> None:
+    world = World()
+    world.drop("shoes/_preset.json", data)
+    for name in ("a", "b"):
+        world.drop(f"shoes/{name}.png", PHOTO)
+    world.run(30)
+
+    record = world.outbox.record("shoes/_preset")
+    assert record["status"] == "REJECTED"
+    assert [problem["field"] for problem in record["problems"]] == [field]
+    assert [note.attributes["status"] for note in world.notices.notifications] == ["REJECTED"]
+
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.run(60)
+
+    assert world.outbox.record("shoes/_preset")["status"] == "SUCCEEDED"
+    assert len(world.provider.billed) == 2
+
+
+def test_a_sidecar_under_a_broken_preset_is_refused_and_can_be_tried_again() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", b"{")
+    world.drop("shoes/red.png", PHOTO)
+    (job_id,) = world.drop("shoes/red.png.json", sidecar_json())
+    assert world.store.the_job(job_id).status is Status.REJECTED
+
+    world.drop("shoes/_preset.json", preset())
+    answer = world.operate("retry", job_id)
+    world.run(60)
+
+    assert world.store.the_job(answer["job_id"]).status is Status.SUCCEEDED
+
+
+# --- how little it takes ----------------------------------------
+
+
+def test_no_listing_is_read_for_an_image_under_a_preset() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    listings: list[str] = []
+    keys = world.inbox.keys
+
+    def counted(prefix: str) -> Any:
+        listings.append(prefix)
+        return keys(prefix)
+
+    world.inbox.keys = counted  # type: ignore[method-assign]
+    for number in range(20):
+        world.drop(f"shoes/{number}.png", PHOTO)
+    wait_for_sidecar(world)
+
+    assert len(world.store.jobs) == 20
+    assert listings == []
