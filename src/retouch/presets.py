@@ -95,7 +95,6 @@ def merge(layers: Sequence[Layer]) -> Merged:
                 for key, given in value.items():
                     _put(merged, locks, layer, inner, key, given, f"{name}.{key}")
                 merged.raw[name] = inner
-                merged.origins.setdefault(name, layer.source)
             else:
                 _put(merged, locks, layer, merged.raw, name, value, name)
         locked = layer.raw.get(LOCKED)
@@ -131,9 +130,5 @@ def origin(path: str, origins: Mapping[str, str]) -> str | None:
     """The file that the value at a path of a problem came from: of `parameters.bbox_list[0]`, the one
     of `parameters.bbox_list`. None if nothing stands there.
     """
-    while path:
-        if path in origins:
-            return origins[path]
-        cut = max(path.rfind("."), path.rfind("["))
-        path = path[:cut] if cut > 0 else ""
-    return None
+    plain = path.partition("[")[0]
+    return origins.get(path) or origins.get(plain)

@@ -97,13 +97,18 @@ class Reading:
             part.raw.get(name) is not None for part in self.parts for name in fields
         )
 
-    def told(self, part: Part, problem: Problem) -> Problem:
-        """A problem of a part as one of the drop: where it stands, and in which file."""
-        name = problem.field.partition(".")[0].partition("[")[0]
+    def source_of(self, part: Part, path: str) -> str | None:
+        """The file that a field of a part came from; None if nobody gave it."""
         entries = self.merged.raw.get(part.path.partition("[")[0])
         entry = entries[part.number] if isinstance(entries, list) else None
-        own = isinstance(entry, dict) and name in entry
-        source = origin(part.path if own else problem.field, self.merged.origins)
+        name, _, inner = path.partition("[")[0].partition(".")
+        given = entry.get(name) if isinstance(entry, dict) else None
+        own = given is not None and (not inner or not isinstance(given, dict) or inner in given)
+        return origin(part.path if own else path, self.merged.origins)
+
+    def told(self, part: Part, problem: Problem) -> Problem:
+        """A problem of a part as one of the drop: where it stands, and in which file."""
+        source = self.source_of(part, problem.field)
         path = ".".join(filter(None, (part.path, problem.field)))
         if source in (None, self.key):
             return Problem(path, problem.message)

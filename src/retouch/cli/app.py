@@ -6,7 +6,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -16,16 +17,18 @@ import typer.exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retouch import __version__, keys, sidecar
+from retouch.aws.storage import S3Inbox
 from retouch.catalogue import Catalogue, catalogue
-from retouch.cli import output
+from retouch.cli import explaining, output
 from retouch.cli.connection import Connection, NotReachable, Report, Where, connect
 from retouch.cli.demo import demo as run_demo
-from retouch.cli.folder import Found, Verdict, check, collect
+from retouch.cli.folder import FolderInbox, Found, Verdict, check, collect
 from retouch.cli.following import follow
 from retouch.errors import RetouchError, SettingsError
 from retouch.events import LONGEST_TASK_ID
-from retouch.jobs import Job, Status
+from retouch.jobs import Job, Status, follows
 from retouch.local import stack as local
+from retouch.ports import Inbox
 from retouch.registry import MODELS, REGIONS
 from retouch.steps.submit import job_id_of
 
@@ -286,7 +289,10 @@ def drop(
             connection,
             job_ids,
             output.err,
-            stopped=lambda job: job.status is Status.WAITING or job.blocked,
+            stopped=lambda job: (
+                job.blocked
+                or (job.status is Status.WAITING and (bool(job.missing) or not follows(job)))
+            ),
         )
     if as_json:
         output.document(
@@ -335,16 +341,33 @@ def _judged(
 def _upload(
     connection: Connection, judged: list[tuple[Found | None, Verdict]], prefix: str
 ) -> tuple[list[str], int]:
-    """Upload images first, then sidecars; the ids of the sidecars' jobs, and how many files."""
+    """Upload presets first, then images, then sidecars; the ids of the jobs that they make (of a drop
+    that makes several, of the first), and how many files.
+    """
     found = [item for item, verdict in judged if item is not None and _goes_up(item, verdict)]
-    found.sort(key=lambda item: keys.classify(item.key) is keys.Kind.SIDECAR)
+    order = (keys.Kind.PRESET, keys.Kind.IMAGE, keys.Kind.SIDECAR)
+    found.sort(key=lambda item: order.index(keys.classify(item.key)))
+    names = {prefix + item.key for item in found}
+    inbox = S3Inbox(connection.s3, connection.inbox)
     job_ids = []
     for item in found:
         key = prefix + item.key
         version = connection.upload(key, item.path.read_bytes())
-        if keys.classify(key) is keys.Kind.SIDECAR:
+        kind = keys.classify(key)
+        if kind is keys.Kind.SIDECAR or (
+            kind is keys.Kind.IMAGE and _is_job(connection, inbox, key, names)
+        ):
             job_ids.append(job_id_of(key, version))
     return job_ids, len(found)
+
+
+def _is_job(connection: Connection, inbox: Inbox, key: str, going_up: Collection[str]) -> bool:
+    """Whether the presets make a job of an image alone."""
+    sidecars = keys.sidecars_of(key)
+    if any(name in going_up or inbox.head(name) is not None for name in sidecars):
+        return False
+    found = explaining.explain(inbox, key, connection.models, connection.regions)
+    return found is not None and bool(found.jobs) and not found.problems
 
 
 def _goes_up(item: Found, verdict: Verdict) -> bool:
@@ -558,6 +581,55 @@ def validate(paths: _Paths, models: _Models = None, as_json: _Json = False) -> N
         output.verdicts(verdicts)
     if any(verdict.problems for verdict in verdicts):
         raise typer.Exit(WRONG_INPUT)
+
+
+@app.command()
+def explain(
+    what: Annotated[
+        str, typer.Argument(metavar="KEY|PATH", help="A key in the inbox, or a local file.")
+    ],
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="The folder that stands for the inbox, for a local file."),
+    ] = None,
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    models: _Models = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what a sidecar or an image comes to, and which file each value came from."""
+    path = Path(what)
+    on_stack = stack is not None or profile is not None or region is not None
+    inbox: Inbox
+    if root is None and (on_stack or not path.is_file()):
+        connection = connect(Where(stack, profile, region))
+        inbox, key = S3Inbox(connection.s3, connection.inbox), what
+        found = explaining.explain(inbox, key, connection.models, connection.regions)
+    else:
+        top = (root or _inbox_of(path)).resolve()
+        if not path.resolve().is_relative_to(top):
+            raise typer.BadParameter(f"{path} does not lie below {top}", param_hint="--root")
+        key = path.resolve().relative_to(top).as_posix()
+        inbox = FolderInbox(top)
+        found = explaining.explain(inbox, key, _configured(models), None)
+    if found is None:
+        output.err.print(f'there is nothing under "{key}"', markup=False)
+        raise typer.Exit(WRONG_INPUT)
+    if as_json:
+        output.document(asdict(found))
+    else:
+        output.explanation(found)
+    if found.problems or any(job.problems for job in found.jobs):
+        raise typer.Exit(WRONG_INPUT)
+
+
+def _inbox_of(path: Path) -> Path:
+    """The folder that stands for the inbox: the topmost above a file that presets reach up to."""
+    top = folder = path.resolve().parent
+    while (folder.parent / keys.PRESET).is_file():
+        top = folder = folder.parent
+    return top
 
 
 @app.command()

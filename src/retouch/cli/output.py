@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from retouch.cli.explaining import Explanation, shown
 from retouch.cli.folder import Verdict
 from retouch.jobs import Job, Status
 from retouch.sidecar import Problem
@@ -75,6 +76,9 @@ def cost(job: Job) -> str:
 
 def reason(job: Job) -> str:
     """Why a job is not what its owner hoped for, in a line; empty if it is."""
+    if job.status is Status.WAITING and job.part is not None and not job.missing:
+        step = job.part.step
+        return "waits for its images" if step is None else f"waits for step {step - 1}"
     if job.status is Status.WAITING:
         return f"waits for {', '.join(job.missing)}"
     if job.problems:
@@ -160,6 +164,28 @@ def verdicts(found: Iterable[Verdict], *, quiet_when_fine: bool = False) -> None
             out.print(f"[green]✓[/green] {name}  [dim]{escape(verdict.says)}[/dim]")
         for warning in verdict.warnings:
             err.print(f"    [yellow]warning[/yellow] {name}: {escape(str(warning))}")
+
+
+def explanation(found: Explanation) -> None:
+    """What a key comes to, a line for each value."""
+    out.print(found.key, markup=False, style="bold")
+    if found.presets:
+        out.print(f"under {', '.join(found.presets)}", markup=False)
+    if found.says:
+        out.print(found.says, markup=False)
+    for job in found.jobs:
+        if job.name:
+            out.print(f"\n{job.name}", markup=False, style="bold")
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_column(style="dim", overflow="fold")
+        for value in job.values:
+            table.add_row(escape(value.path), escape(shown(value.value)), escape(value.source))
+        out.print(table)
+    problems = [*found.problems, *(p for job in found.jobs for p in job.problems)]
+    for problem in dict.fromkeys(problems):
+        err.print(f"[red]✗[/red] {escape(str(problem))}")
 
 
 def verdict_document(found: Iterable[Verdict]) -> list[dict[str, Any]]:

@@ -1,0 +1,139 @@
+"""What a sidecar, or an image alone, comes to: each value and the file that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from retouch import keys, sidecar
+from retouch.catalogue import Catalogue
+from retouch.parts import Part
+from retouch.ports import Inbox
+from retouch.registry import Json
+from retouch.resolving import Outranked, Plan, Reading, plan, read_drop
+from retouch.sidecar import Order, Problem
+
+DEFAULT: Final = "default"
+"""Stands in place of a file where nobody said anything."""
+_SHOWN: Final = (
+    "model",
+    "function",
+    "region",
+    "call",
+    "prompt",
+    "negative_prompt",
+    "mask",
+    "fit",
+    "priority",
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A field of a job: its path, its value, and the key of the file that it came from."""
+
+    path: str
+    value: Json
+    source: str
+
+
+@dataclass
+class Explained:
+    """One job: the variant or step that it is, its values, and what is wrong with it."""
+
+    name: str
+    values: list[Value] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass
+class Explanation:
+    """What a key comes to: its presets, and its jobs; none where it is none by itself."""
+
+    key: str
+    presets: list[str]
+    jobs: list[Explained]
+    problems: list[Problem]
+    says: str = ""
+
+
+def explain(
+    inbox: Inbox, key: str, models: Catalogue, regions: Sequence[str] | None
+) -> Explanation | None:
+    """What lies under that key comes to; None if nothing does."""
+    stored = inbox.head(key)
+    if stored is None:
+        return None
+    kind = keys.classify(key)
+    if kind is keys.Kind.SIDECAR:
+        reading = read_drop(inbox, key, stored)
+        return _explained(inbox, key, reading, models, regions, None)
+    if kind is keys.Kind.PRESET:
+        said = "a preset: it is explained by what lies below it"
+        return Explanation(key, [], [], [], said)
+    if kind is keys.Kind.IGNORED:
+        return Explanation(key, [], [], [], "ignored, by its name")
+    for name in keys.sidecars_of(key):
+        described = inbox.head(name)
+        if described is not None:
+            return _explained(inbox, name, read_drop(inbox, name, described), models, regions, None)
+    reading = read_drop(inbox, f"{key}.json", None)
+    found = _explained(inbox, key, reading, models, regions, key)
+    if not reading.whole or not keys.is_image_name(key) or keys.is_mask_name(key):
+        found.says = "no job by itself: it waits for a sidecar"
+        found.jobs, found.problems = [], list(reading.problems)
+    return found
+
+
+def _explained(
+    inbox: Inbox,
+    key: str,
+    reading: Reading,
+    models: Catalogue,
+    regions: Sequence[str] | None,
+    alone: str | None,
+) -> Explanation:
+    jobs = []
+    for part in reading.parts:
+        planned = plan(inbox, reading, part, models, regions, alone=alone)
+        name = part.variant or ("" if part.step is None else f"step {part.step} of {part.steps}")
+        job = Explained(name)
+        if isinstance(planned, Outranked):
+            job.problems.append(planned.problem)
+        else:
+            job.problems += planned if isinstance(planned, list) else planned.problems
+        order = planned.order if isinstance(planned, Plan) else None
+        job.values += _values(reading, part, order)
+        if isinstance(planned, Plan):
+            images: list[Json] = [name.removeprefix("/") for name in planned.names if name]
+            if part.follows:
+                images = [f"the result of step {(part.step or 1) - 1}"]
+            source = reading.source_of(part, "images") or "the name"
+            job.values.append(Value("images", images, DEFAULT if part.follows else source))
+        job.problems = [p for p in job.problems if p not in reading.problems]
+        jobs.append(job)
+    presets = [preset.key for preset in reading.presets]
+    return Explanation(key, presets, jobs, list(reading.problems))
+
+
+def _values(reading: Reading, part: Part, order: Order | None) -> Iterator[Value]:
+    """Every field that has a value, those that retouch fills in among them."""
+    final: dict[str, Any] = dict(part.raw)
+    if order is not None:
+        final |= {name: getattr(order, name) for name in _SHOWN}
+        final["parameters"] = dict(order.parameters)
+        final["labels"] = dict(order.labels)
+    for name in _SHOWN:
+        if final.get(name) is not None:
+            yield Value(name, final[name], reading.source_of(part, name) or DEFAULT)
+    for group in ("parameters", "labels"):
+        inner = final.get(group)
+        for name, value in inner.items() if isinstance(inner, dict) else ():
+            path = f"{group}.{name}"
+            yield Value(path, value, reading.source_of(part, path) or DEFAULT)
+
+
+def shown(value: Json) -> str:
+    """A value as a sidecar would have it, on one line."""
+    return sidecar.shown(value, 200)
