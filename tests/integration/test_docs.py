@@ -23,6 +23,7 @@ from retouch.settings import Delivery
 from retouch.simulator import SimulatorConfig
 from retouch.simulator.testing import Simulator, running_simulator
 from retouch.steps.poll import poll
+from retouch.steps.submit import submit
 from tests.fakes import World
 from tests.simulator.support import TERMINAL, eventually, photograph
 
@@ -39,7 +40,7 @@ def sidecars() -> Iterator[tuple[str, dict[str, Any]]]:
     for page in PAGES:
         for number, block in enumerate(_BLOCK.findall(page.read_text("utf-8")), 1):
             raw = json.loads(block)
-            if isinstance(raw, dict) and {"model", "prompt"} <= raw.keys():
+            if isinstance(raw, dict) and "model" in raw and raw.keys() & {"prompt", "steps"}:
                 yield f"{page.relative_to(ROOT)}:{number}", raw
 
 
@@ -76,18 +77,22 @@ def picture(name: str) -> bytes:
     return file.getvalue()
 
 
-def dropped(world: World, raw: dict[str, Any]) -> Job:
-    """The job of a sidecar that is dropped with its images."""
+def dropped(world: World, raw: dict[str, Any]) -> tuple[str, ...]:
+    """The jobs of a sidecar that is dropped with its images, or of an image under a preset."""
     names = raw.get("images", ["photo.jpg"])
     for name in (*names, raw.get("mask")):
         if name is not None and not name.startswith("https://"):
             world.inbox.put(keys.resolve("photo.jpg.json", name), picture(name))
-    (job_id,) = world.drop("photo.jpg.json", json.dumps(raw).encode("utf-8"))
-    return world.store.the_job(job_id)
+    data = json.dumps(raw).encode("utf-8")
+    if "locked" not in raw:
+        return world.drop("photo.jpg.json", data)
+    world.drop("_preset.json", data)
+    return submit(world, "photo.jpg", settled=True)
 
 
-def run(world: World, simulator: Simulator, job: Job) -> Job:
+def run(world: World, simulator: Simulator, job_id: str) -> Job:
     """The job once it has ended."""
+    job = world.store.the_job(job_id)
     assert job.lane is not None, job.problems
     world.dispatch_lane(job.lane)
     job = world.store.the_job(job.job_id)
@@ -99,6 +104,7 @@ def run(world: World, simulator: Simulator, job: Job) -> Job:
         eventually(lambda: task.status in TERMINAL)
         poll(world, job.job_id, job.fence)
     world.finalize(job.job_id, job.fence)
+    world.deliver()
     return world.store.the_job(job.job_id)
 
 
@@ -106,15 +112,20 @@ def run(world: World, simulator: Simulator, job: Job) -> Job:
 def test_a_sidecar_in_the_documentation_works(
     world: World, simulator: Simulator, place: str
 ) -> None:
-    job = run(world, simulator, dropped(world, FOUND[place]))
+    raw = FOUND[place]
 
-    assert job.status is Status.SUCCEEDED, (job.failure, job.image_failures, job.problems)
-    assert job.warnings == ()
-    wanted = job.parameters["max_images" if "max_images" in job.parameters else "n"]
-    assert len(job.outputs) == wanted
-    assert job.cost is not None
-    assert job.cost.images == wanted
-    assert (job.text is not None) == (job.parameters.get("enable_interleave") is True)
+    ids = dropped(world, raw)
+
+    assert len(ids) == len(raw.get("variants") or raw.get("steps") or [raw])
+    for job_id in ids:
+        job = run(world, simulator, job_id)
+        assert job.status is Status.SUCCEEDED, (job.failure, job.image_failures, job.problems)
+        assert job.warnings == ()
+        wanted = job.parameters["max_images" if "max_images" in job.parameters else "n"]
+        assert len(job.outputs) == wanted
+        assert job.cost is not None
+        assert job.cost.images == wanted
+        assert (job.text is not None) == (job.parameters.get("enable_interleave") is True)
 
 
 @pytest.mark.parametrize("model", MODELS)
