@@ -175,6 +175,33 @@ def overdue(stage: Stage) -> None:
     stage.drop_later(1.0, "red.png.json", sidecar_json(prompt="red"))
 
 
+def alone(stage: Stage) -> None:
+    """An image under a preset, which comes after it."""
+    stage.drop_later(1.0, "red.png", SMALL)
+    stage.drop_later(2.0, "_preset.json", sidecar_json(prompt="red"))
+
+
+def alone_then_sidecar(stage: Stage) -> None:
+    """The sidecar comes while the image's own job is under way, or still queued."""
+    stage.drop_later(1.0, "_preset.json", sidecar_json(prompt="preset"))
+    stage.drop_later(2.0, "red.png", SMALL)
+    stage.drop_later(11.0, "red.png.json", sidecar_json(prompt="sidecar"))
+
+
+def two_steps(stage: Stage) -> None:
+    drop(stage, "red", 1.0, steps=[{"prompt": "one"}, {"prompt": "two"}])
+
+
+def step_failed(stage: Stage) -> None:
+    drop(stage, "red", 1.0, steps=[{"prompt": "one"}, {"prompt": "two"}])
+    stage.provider.next_calls.append(ProviderRefused("DataInspectionFailed", "not that"))
+    stage.persons.append(person("retry", Status.FAILED))
+
+
+def variants(stage: Stage) -> None:
+    drop(stage, "red", 1.0, variants=[{"prompt": "a"}, {"prompt": "b"}])
+
+
 def rejected(stage: Stage) -> None:
     drop(stage, "red", 1.0, parameters={"n": 99})
 
@@ -248,6 +275,16 @@ SCENARIOS: Final = (
         also={"red": (SUCCEEDED,)},
     ),
     Scenario("overdue", overdue, {"red": (Status.WAITING,)}, waiting=True, least_seconds=1000.0),
+    Scenario("alone", alone, RED),
+    Scenario("alone, then its sidecar", alone_then_sidecar, {"sidecar": (SUCCEEDED,)}),
+    Scenario("two steps", two_steps, {"one": (SUCCEEDED,), "two": (SUCCEEDED,)}),
+    Scenario(
+        "step failed, tried again",
+        step_failed,
+        {"one": (FAILED, SUCCEEDED), "two": (FAILED, SUCCEEDED)},
+        also={"one": (SUCCEEDED,), "two": (SUCCEEDED,)},
+    ),
+    Scenario("variants", variants, {"a": (SUCCEEDED,), "b": (SUCCEEDED,)}),
     Scenario("rejected", rejected, {"": (Status.REJECTED,)}),
 )
 

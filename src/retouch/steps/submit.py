@@ -227,6 +227,8 @@ def _enter(app: App, drop: _Drop, changed: list[Job]) -> tuple[str, ...]:
         if decided is not None:
             changed.append(decided)
             before = drop.root
+        if part.follows:
+            changed += _next_step(app, job_id)  # an earlier delivery may have come as far as that
     return ids
 
 
