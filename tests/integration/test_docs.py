@@ -128,10 +128,12 @@ def test_the_page_of_a_model_shows_all_of_its_examples(model: str) -> None:
     assert shown
 
 
-def test_the_pages_and_the_schema_are_those_that_the_registry_makes() -> None:
+def test_the_pages_and_the_schemas_are_those_that_the_code_makes() -> None:
     from tools import reference
 
-    for path, text in reference.files().items():
+    made = reference.files()
+    for path, text in made.items():
         assert (ROOT / path).read_text("utf-8") == text, f"{path}: run `make docs`"
+    assert {path.relative_to(ROOT) for path in reference.there()} <= made.keys()
     pages = {path.name for path in (ROOT / reference.MODELS_FOLDER).glob("*.md")}
     assert pages == {f"{name}.md" for name in (*MODELS, "README")}
