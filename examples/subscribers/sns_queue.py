@@ -10,6 +10,7 @@ line for each message until stopped. Queue and subscription stay, so that nothin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -98,12 +99,10 @@ def main() -> None:
         remove(sqs, sns, options.topic_arn, options.name)
         return
     url = subscribe(sqs, sns, options.topic_arn, options.name)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         while True:
             for message in messages(sqs, url):
                 print(line(message), flush=True)
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

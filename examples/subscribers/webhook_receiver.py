@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -33,7 +34,10 @@ REMEMBERED = 10_000
 def verified(
     secret: str, headers: Mapping[str, str], body: bytes, now: float
 ) -> tuple[str | None, str]:
-    """The message's id if it is genuine and fresh, else None and what is wrong."""
+    """The message's id if it is genuine and fresh, else None and what is wrong.
+
+    The names of `headers` are in small letters.
+    """
     ident = headers.get("webhook-id", "")
     timestamp = headers.get("webhook-timestamp", "")
     if not ident or not timestamp.isdecimal():
@@ -94,7 +98,8 @@ def server(
                 self.answer(413)
                 return
             body = self.rfile.read(int(length))
-            ident, wrong = verified(secret, self.headers, body, time.time())
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            ident, wrong = verified(secret, headers, body, time.time())
             if ident is None:
                 print(f"refused: {wrong}", file=sys.stderr, flush=True)
                 self.answer(401)
@@ -123,10 +128,8 @@ def main() -> None:
         parser.error("RETOUCH_WEBHOOK_SECRET is not set; the stack's secret holds the key")
     with server(secret, options.port) as receiver:
         print(f"listening on http://127.0.0.1:{receiver.server_port}/", file=sys.stderr, flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             receiver.serve_forever()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":
