@@ -395,6 +395,21 @@ def test_the_webhook_may_do_three_things(template: dict[str, Any]) -> None:
     }
 
 
+def test_the_topic_alone_fills_the_webhook_s_queue_with_messages_as_they_are(
+    template: dict[str, Any],
+) -> None:
+    resources = template["Resources"]
+    subscription = resources["WebhookSubscription"]["Properties"]
+    (statement,) = resources["WebhookPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+
+    assert subscription["RawMessageDelivery"] is True
+    assert "FilterPolicy" not in subscription
+    assert subscription["TopicArn"] == {"Ref": "Topic"}
+    assert subscription["Endpoint"] == {"Fn::GetAtt": ["Webhook", "Arn"]} == statement["Resource"]
+    assert statement["Principal"] == {"Service": "sns.amazonaws.com"}
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Ref": "Topic"}}}
+
+
 def test_a_message_to_the_webhook_outlasts_its_attempts(template: dict[str, Any]) -> None:
     resources = template["Resources"]
     queue = resources["Webhook"]["Properties"]

@@ -24,6 +24,7 @@ from retouch.simulator import SimulatorConfig
 from retouch.simulator.testing import Simulator, running_simulator
 from retouch.steps.poll import poll
 from tests.fakes import World
+from tests.schemas import check_message
 from tests.simulator.support import TERMINAL, eventually, photograph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +116,16 @@ def test_a_sidecar_in_the_documentation_works(
     assert job.cost is not None
     assert job.cost.images == wanted
     assert (job.text is not None) == (job.parameters.get("enable_interleave") is True)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_message_in_the_documentation_keeps_to_its_schema(number: int) -> None:
+    page = ROOT / "docs" / "reference" / "notifications.md"
+    blocks = [json.loads(block) for block in _BLOCK.findall(page.read_text("utf-8"))]
+    told = [block for block in blocks if "format" in block]
+    assert len(told) == 2
+
+    check_message(told[number])
 
 
 @pytest.mark.parametrize("model", MODELS)
