@@ -205,6 +205,15 @@ def test_the_example_queue_hears_of_trouble_alone(user: User) -> None:
     sns_queue.remove(sqs, user.client("sns"), topic, "trouble")
 
 
+def test_the_webhook_s_function_knows_nothing_of_the_rest(user: User) -> None:
+    functions = user.client("lambda").list_functions()["Functions"]
+    (webhook,) = [one for one in functions if "WebhookFunction" in one["FunctionName"]]
+    variables = {name for name in webhook["Environment"]["Variables"] if "RETOUCH" in name}
+
+    assert variables
+    assert all(name.startswith("RETOUCH_WEBHOOK_") for name in variables)
+
+
 def test_a_stack_without_a_webhook_has_nothing_of_it(stack: Any) -> None:
     assert not [name for name in stack.outputs if "Webhook" in name]
     queues = User(stack).client("sqs").list_queues()["QueueUrls"]
