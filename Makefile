@@ -3,7 +3,7 @@
 #   make demo     the main job from nothing; results in ./out
 #   make test     lint, strict types, unit, integration and end-to-end tests
 #   make format   formats the code
-#   make docs     makes the pages of the models, and the schema, from the registry
+#   make docs     makes the pages of the models, and the schemas, from the code
 #   make simulate 10,000 jobs with crashes and faults, 100,000 without, on a fake clock
 #   make benchmark 100 jobs through a lane of two on the embedded engine, held against the ideal
 #   make lock     makes the lock files anew

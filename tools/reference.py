@@ -1,4 +1,4 @@
-"""Writes what follows from the registry: a reference page for each model, and the JSON Schema.
+"""Writes what follows from the code: a reference page for each model, and the JSON Schemas.
 
     make docs
 
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from retouch import examples
+from retouch import examples, schemas
 from retouch.examples import Example
 from retouch.registry import MIB, MODELS, READINGS, REGIONS, Function, Mode, Model, Parameter
 from retouch.settings import Prices
@@ -20,7 +20,8 @@ from retouch.sidecar import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS_FOLDER = Path("docs/reference/models")
-SCHEMA_FILE = Path("src/retouch/data/sidecar.schema.json")
+DATA_FOLDER = Path("src/retouch/data")
+SCHEMA_FILE = DATA_FOLDER / "sidecar.schema.json"
 _MADE_BY = "<!-- Made by tools/reference.py from the registry; `make docs` makes it anew. -->"
 _CALLS = {
     Mode.ASYNC: "by an asynchronous task",
@@ -32,8 +33,20 @@ def files() -> dict[Path, str]:
     """Every file that is made, by its path below the project's root."""
     made = {MODELS_FOLDER / f"{model.name}.md": page(model) for model in MODELS.values()}
     made[MODELS_FOLDER / "README.md"] = index()
-    made[SCHEMA_FILE] = json.dumps(schema(), ensure_ascii=False, indent=2) + "\n"
+    made[SCHEMA_FILE] = _document(schema())
+    for name, told in schemas.files().items():
+        made[DATA_FOLDER / name] = _document(told)
     return made
+
+
+def there() -> list[Path]:
+    """What lies in the folders that hold nothing else than what is made."""
+    pages, events = ROOT / MODELS_FOLDER, ROOT / DATA_FOLDER / "events"
+    return [*pages.glob("*.md"), *events.glob("*")]
+
+
+def _document(schema: schemas.Schema) -> str:
+    return json.dumps(schema, ensure_ascii=False, indent=2) + "\n"
 
 
 def index() -> str:
@@ -213,7 +226,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def main() -> int:
-    """Write every file whose text has changed, and take away pages of models that are gone."""
+    """Write every file whose text has changed, and take away those of what is gone."""
     made = files()
     for path, text in made.items():
         target = ROOT / path
@@ -221,7 +234,7 @@ def main() -> int:
         if not target.is_file() or target.read_text("utf-8") != text:
             target.write_text(text, "utf-8")
             print(f"wrote {path}")
-    for path in (ROOT / MODELS_FOLDER).glob("*.md"):
+    for path in there():
         if path.relative_to(ROOT) not in made:
             path.unlink()
             print(f"removed {path.relative_to(ROOT)}")

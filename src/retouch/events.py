@@ -98,6 +98,23 @@ class KickBatch(BaseModel):
         return [record.message_id for record in self.records if record.lane is None]
 
 
+class _Receives(BaseModel):
+    receives: int = Field(alias="ApproximateReceiveCount", ge=1)
+
+
+class _MessageRecord(BaseModel):
+    message_id: str = Field(alias="messageId")
+    receipt: str = Field(alias="receiptHandle")
+    body: str
+    attributes: _Receives
+
+
+class MessageBatch(BaseModel):
+    """Messages on their way to the webhook, and how often each was received."""
+
+    records: list[_MessageRecord] = Field(alias="Records")
+
+
 class Turn(BaseModel):
     """What the state machine carries: which job, and which of its admissions."""
 

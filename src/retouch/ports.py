@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, Protocol
 
 from retouch.jobs import Alert, Answer, Copied, Enqueue, Job, Lane, Output, Status, Writes
 from retouch.provider.answers import ListedTask, TaskAnswer
 from retouch.provider.requests import Request
 from retouch.registry import Json
-from retouch.settings import Settings
+from retouch.settings import Settings, WebhookSettings
 
 
 class Clock(Protocol):
@@ -445,4 +446,80 @@ class App(Protocol):
     @property
     def notices(self) -> Notices:
         """Events and notifications."""
+        ...
+
+
+# --- the webhook ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of sending a message: the receiver's HTTP status, or why there is none."""
+
+    status: int | None
+    why: str = ""
+
+    @property
+    def taken(self) -> bool:
+        """Whether the receiver has it."""
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def gone(self) -> bool:
+        """Whether the receiver wants nothing more: 410."""
+        return self.status == HTTPStatus.GONE
+
+    def __str__(self) -> str:
+        return self.why if self.status is None else f"HTTP {self.status}"
+
+
+class Receiver(Protocol):
+    """Whatever answers at the operator's address."""
+
+    def post(self, ident: str, timestamp: int, body: bytes, keys: Sequence[bytes]) -> Reply:
+        """Send a message, signed with each key, as attempted at that time in Unix seconds."""
+        ...
+
+
+class Deliveries(Protocol):
+    """The queue of messages to deliver, and the one for those that could not be."""
+
+    def put_off(self, receipt: str, seconds: float) -> None:
+        """Let the message of that receipt come again after so long."""
+        ...
+
+    def give_up(self, body: str, why: str) -> None:
+        """Put a message into the dead-letter queue. Taking it out of its own is left to the caller."""
+        ...
+
+
+class WebhookApp(Protocol):
+    """All that the function `webhook` sees."""
+
+    @property
+    def settings(self) -> WebhookSettings:
+        """Its settings."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Time."""
+        ...
+
+    @property
+    def receiver(self) -> Receiver:
+        """The webhook."""
+        ...
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """Its queues."""
+        ...
+
+    def keys(self) -> tuple[bytes, ...]:
+        """The keys to sign with.
+
+        Raises:
+            SettingsError: the secret cannot be read, or holds none.
+        """
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -275,3 +276,49 @@ def _key_in(text: str, region: str, regions: Sequence[str]) -> str:
             f'{{"{region}": "sk-…"}}, beside those of other regions'
         )
     return key.strip()
+
+
+@dataclass(frozen=True)
+class WebhookSettings:
+    """What the function `webhook` needs to know, and no other does."""
+
+    url: str
+    secret: str
+    """The name of the secret that holds the signing key."""
+    queue_url: str
+    dead_letters_url: str
+    attempts: int
+    """How often a message is sent before it is dead-lettered."""
+    backoff: int
+    """Seconds between the first attempt and the second."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> WebhookSettings:
+        """From environment variables.
+
+        Raises:
+            SettingsError: one is missing or impossible; the message names it.
+        """
+
+        def need(name: str) -> str:
+            value = env.get(f"{_PREFIX}WEBHOOK_{name}")
+            if not value:
+                raise SettingsError(f"the environment variable {_PREFIX}WEBHOOK_{name} is missing")
+            return value
+
+        def number(name: str) -> int:
+            value = need(name)
+            if not re.fullmatch("[1-9][0-9]{0,8}", value):
+                raise SettingsError(
+                    f"{_PREFIX}WEBHOOK_{name} is {value!r}; a whole number from 1 is needed"
+                )
+            return int(value)
+
+        return cls(
+            url=need("URL"),
+            secret=need("SECRET"),
+            queue_url=need("QUEUE_URL"),
+            dead_letters_url=need("DEAD_LETTERS_URL"),
+            attempts=number("ATTEMPTS"),
+            backoff=number("BACKOFF"),
+        )

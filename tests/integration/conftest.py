@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 STACK = "retouch-test"
 KEY = "sk-test-0001"
+HOOK = "https://hooks.example.com/in?token=s3cr3t"
+WEBHOOK_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ROOT = project_root()
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
@@ -80,6 +82,10 @@ class Stack:
     """A queue that hears the topic."""
     seen_url: str
     """A queue that sees every event on the bus."""
+    webhook_url: str
+    """The queue of messages to the webhook."""
+    webhook_dlq_url: str
+    webhook_secret: str
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
@@ -137,6 +143,12 @@ class Stack:
             "RETOUCH_ACCOUNT_USE": "alone",
             "RETOUCH_PRICES": "{}",
             "RETOUCH_STATE_MACHINE_ARN": self.state_machine_arn,
+            "RETOUCH_WEBHOOK_URL": HOOK,
+            "RETOUCH_WEBHOOK_SECRET": self.webhook_secret,
+            "RETOUCH_WEBHOOK_QUEUE_URL": self.webhook_url,
+            "RETOUCH_WEBHOOK_DEAD_LETTERS_URL": self.webhook_dlq_url,
+            "RETOUCH_WEBHOOK_ATTEMPTS": "3",
+            "RETOUCH_WEBHOOK_BACKOFF": "5",
         }
 
 
@@ -202,6 +214,9 @@ def build(template: dict[str, Any]) -> Stack:
     events.put_targets(Rule="seen", EventBusName=STACK, Targets=[{"Id": "seen", "Arn": seen_arn}])
     name = f"key-{uuid.uuid4().hex}"  # Powertools caches secrets by their name
     secret = boto3.client("secretsmanager").create_secret(Name=name, SecretString=KEY)["ARN"]
+    webhook_secret = boto3.client("secretsmanager").create_secret(
+        Name=f"webhook-{uuid.uuid4().hex}", SecretString=WEBHOOK_KEY
+    )["ARN"]
     machine = boto3.client("stepfunctions").create_state_machine(
         name="edit-job",
         definition=json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}),
@@ -219,6 +234,9 @@ def build(template: dict[str, Any]) -> Stack:
         state_machine_arn=machine,
         heard_url=heard_url,
         seen_url=seen_url,
+        webhook_url=_queue(template, "Webhook", "webhook"),
+        webhook_dlq_url=_queue(template, "WebhookDlq", "webhook-dlq"),
+        webhook_secret=webhook_secret,
     )
 
 

@@ -184,6 +184,18 @@ def held(stack: Stack, store: DynamoStore, load: Function, wire: Wire) -> Job:
     return unresolved
 
 
+def waiting_for_webhook(stack: Stack, *bodies: str, attempt: int = 1) -> dict[str, Any]:
+    """Messages that lie in the webhook's queue, as Lambda hands them over in that attempt."""
+    for body in bodies:
+        stack.sqs.send_message(QueueUrl=stack.webhook_url, MessageBody=body)
+    got = stack.sqs.receive_message(QueueUrl=stack.webhook_url, MaxNumberOfMessages=10)
+    event = sqs(*(message["Body"] for message in got["Messages"]))
+    for record_, message in zip(event["Records"], got["Messages"], strict=True):
+        record_["receiptHandle"] = message["ReceiptHandle"]
+        record_["attributes"] = record_["attributes"] | {"ApproximateReceiveCount": str(attempt)}
+    return event
+
+
 def quiet(stack: Stack) -> None:
     """Take away all that was told and kicked so far."""
     for url in (stack.heard_url, stack.seen_url, stack.kicks_url):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from retouch.jobs import ADMITTED_LEASE_SECONDS, SYNC_LEASE_SECONDS
 from retouch.registry import TASK_DEADLINE_SECONDS, Mode
-from retouch.settings import Settings
+from retouch.settings import Settings, WebhookSettings
+from retouch.webhook import ANSWER_SECONDS, CONNECT_SECONDS, check_url, keys_in, pause
 from tests.integration.conftest import ROOT
 from tests.integration.machine import ASL, chosen, definition, function_of
 
@@ -333,8 +335,130 @@ def test_every_function_of_the_repository_is_in_the_template(template: dict[str,
         if resource["Type"] == "AWS::Serverless::Function"
     }
 
-    assert named == set(FUNCTIONS)
-    assert folders == {name.lower() for name in FUNCTIONS}
+    assert named == {*FUNCTIONS, "Webhook"}
+    assert folders == {name.lower() for name in named}
+
+
+# --- the webhook ----------------------------------------
+
+
+def test_without_an_address_the_stack_has_nothing_of_the_webhook(template: dict[str, Any]) -> None:
+    assert template["Parameters"]["WebhookUrl"]["Default"] == ""
+    parts = {
+        (section, name)
+        for section in ("Resources", "Outputs")
+        for name, part in template[section].items()
+        if part.get("Condition") == "HasWebhook"
+    }
+
+    assert parts == {
+        (section, name)
+        for section in ("Resources", "Outputs")
+        for name in template[section]
+        if name.startswith("Webhook")
+    }
+    # Nothing else leans on what may not be there.
+    for section in ("Resources", "Outputs"):
+        for name, part in template[section].items():
+            if (section, name) not in parts:
+                assert "Webhook" not in json.dumps(part), name
+
+
+def test_the_webhook_gets_every_setting_that_it_reads_and_no_other(
+    template: dict[str, Any],
+) -> None:
+    assert template["Resources"]["WebhookFunction"]["IgnoreGlobals"] == ["Environment"]
+    given = function(template, "Webhook")["Environment"]["Variables"]
+    read: set[str] = set()
+
+    class Watched(dict[str, str]):
+        def get(self, key: str, default: Any = None) -> Any:
+            read.add(key)
+            return super().get(key, default)
+
+    WebhookSettings.from_env(Watched(dict.fromkeys(given, "1")))
+
+    assert read == {name for name in given if name.startswith("RETOUCH_")}
+    shared = template["Globals"]["Function"]["Environment"]["Variables"]
+    for name, value in given.items():
+        if name.startswith("POWERTOOLS_"):
+            assert shared[name] == value
+
+
+def test_the_webhook_may_do_three_things(template: dict[str, Any]) -> None:
+    said = {str(one["Action"]): one["Resource"] for one in statements(template, "Webhook")}
+
+    assert said == {
+        "secretsmanager:GetSecretValue": {"Ref": "WebhookSecret"},
+        "sqs:ChangeMessageVisibility": {"Fn::GetAtt": ["Webhook", "Arn"]},
+        "sqs:SendMessage": {"Fn::GetAtt": ["WebhookDlq", "Arn"]},
+    }
+
+
+def test_the_topic_alone_fills_the_webhook_s_queue_with_messages_as_they_are(
+    template: dict[str, Any],
+) -> None:
+    resources = template["Resources"]
+    subscription = resources["WebhookSubscription"]["Properties"]
+    (statement,) = resources["WebhookPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+
+    assert subscription["RawMessageDelivery"] is True
+    assert "FilterPolicy" not in subscription
+    assert subscription["TopicArn"] == {"Ref": "Topic"}
+    assert subscription["Endpoint"] == {"Fn::GetAtt": ["Webhook", "Arn"]} == statement["Resource"]
+    assert statement["Principal"] == {"Service": "sns.amazonaws.com"}
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Ref": "Topic"}}}
+
+
+def test_a_message_to_the_webhook_outlasts_its_attempts(template: dict[str, Any]) -> None:
+    resources = template["Resources"]
+    queue = resources["Webhook"]["Properties"]
+    attempts = template["Parameters"]["WebhookAttempts"]
+    timeout = function(template, "Webhook")["Timeout"]
+
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == {"Ref": "WebhookAttempts"}
+    assert queue["VisibilityTimeout"] >= 6 * timeout
+    assert timeout > 2 * (CONNECT_SECONDS + ANSWER_SECONDS) - ANSWER_SECONDS
+    first = template["Parameters"]["WebhookBackoff"]["MaxValue"]
+    longest = sum(pause(n, first) for n in range(1, attempts["MaxValue"]))
+    assert longest < queue["MessageRetentionPeriod"]
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("", True),
+        ("https://hooks.example.com/in?token=x", True),
+        ("https://hooks.example.com:8443?x=1", True),
+        ("https://10.0.0.7/in", True),
+        ("http://127.0.0.1:9000/hook", True),
+        ("http://localhost/", True),
+        ("http://hooks.example.com/in", False),
+        ("http://127.0.0.1.example.com/", False),
+        ("https://user:secret@hooks.example.com/", False),
+        ("https://hooks.example.com/#x", False),
+        ("https://hooks.example.com/a b", False),
+        ("https://", False),
+        ("hooks.example.com", False),
+    ],
+)
+def test_an_address_of_the_webhook_is_https_or_on_this_machine(
+    template: dict[str, Any], url: str, allowed: bool
+) -> None:
+    pattern = template["Parameters"]["WebhookUrl"]["AllowedPattern"]
+
+    assert (re.fullmatch(pattern, url) is not None) == allowed
+    if allowed and url:
+        check_url(url)
+
+
+def test_the_secret_that_is_made_is_a_signing_key(template: dict[str, Any]) -> None:
+    made = template["Resources"]["WebhookSecret"]["Properties"]["GenerateSecretString"]
+    letters = set(string.printable) - set(string.whitespace) - set(made["ExcludeCharacters"])
+
+    assert made["ExcludePunctuation"] is True
+    assert letters == set(string.ascii_letters + string.digits)
+    assert len(keys_in("aZ09" * (made["PasswordLength"] // 4))[0]) == 33
 
 
 def test_the_queues_outlast_the_functions_they_feed(template: dict[str, Any]) -> None:

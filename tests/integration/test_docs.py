@@ -25,6 +25,7 @@ from retouch.simulator.testing import Simulator, running_simulator
 from retouch.steps.poll import poll
 from retouch.steps.submit import submit
 from tests.fakes import World
+from tests.schemas import check_message
 from tests.simulator.support import TERMINAL, eventually, photograph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,6 +129,16 @@ def test_a_sidecar_in_the_documentation_works(
         assert (job.text is not None) == (job.parameters.get("enable_interleave") is True)
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_message_in_the_documentation_keeps_to_its_schema(number: int) -> None:
+    page = ROOT / "docs" / "reference" / "notifications.md"
+    blocks = [json.loads(block) for block in _BLOCK.findall(page.read_text("utf-8"))]
+    told = [block for block in blocks if "format" in block]
+    assert len(told) == 2
+
+    check_message(told[number])
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_page_of_a_model_shows_all_of_its_examples(model: str) -> None:
     page = f"docs/reference/models/{model}.md:"
@@ -139,10 +150,12 @@ def test_the_page_of_a_model_shows_all_of_its_examples(model: str) -> None:
     assert shown
 
 
-def test_the_pages_and_the_schema_are_those_that_the_registry_makes() -> None:
+def test_the_pages_and_the_schemas_are_those_that_the_code_makes() -> None:
     from tools import reference
 
-    for path, text in reference.files().items():
+    made = reference.files()
+    for path, text in made.items():
         assert (ROOT / path).read_text("utf-8") == text, f"{path}: run `make docs`"
+    assert {path.relative_to(ROOT) for path in reference.there()} <= made.keys()
     pages = {path.name for path in (ROOT / reference.MODELS_FOLDER).glob("*.md")}
     assert pages == {f"{name}.md" for name in (*MODELS, "README")}

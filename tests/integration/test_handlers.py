@@ -1,8 +1,9 @@
-"""The seven handlers on the events that AWS sends, over moto and the provider's wire format."""
+"""The eight handlers on the events that AWS sends, over moto and the provider's wire format."""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,8 +16,17 @@ from retouch.aws.store import DynamoStore
 from retouch.errors import ResultHostUnknown, SettingsError
 from retouch.jobs import PutLane, Status
 from retouch.provider.client import connection_pool
+from retouch.webhook import HttpReceiver, keys_in, signature
 from tests.fakes import PHOTO, QWEN, RESULT_HOST, WAN, sha256, sidecar_json
-from tests.integration.conftest import KEY, Context, Function, MovedClock, Stack
+from tests.integration.conftest import (
+    HOOK,
+    KEY,
+    WEBHOOK_KEY,
+    Context,
+    Function,
+    MovedClock,
+    Stack,
+)
 from tests.integration.machine import Machine
 from tests.integration.support import (
     LANE,
@@ -34,6 +44,7 @@ from tests.integration.support import (
     sqs,
     turn,
     uploads,
+    waiting_for_webhook,
 )
 from tests.integration.wire import Wire
 
@@ -930,3 +941,115 @@ def test_each_region_has_its_own_address_key_workspace_and_result_hosts(
         ("dashscope-intl.aliyuncs.com", "Bearer sk-s", "llm-1"),
         ("dashscope-result-sgp.oss-ap-southeast-1.aliyuncs.com", None, None),
     ]
+
+
+# --- webhook ----------------------------------------
+
+MESSAGE = json.dumps({"job_id": "0123456789abcdef", "revision": 9, "labels": {"sku": "红"}})
+
+
+class Hook:
+    """A receiver that answers with these statuses in turn, then 204."""
+
+    def __init__(self, *statuses: int):
+        self.statuses = [*statuses]
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        return httpx.Response(self.statuses.pop(0) if self.statuses else 204)
+
+    def behind(self, function: Function) -> Any:
+        """The function, whose webhook this is."""
+        module = function("webhook")
+        module.runtime.receiver = HttpReceiver(HOOK, httpx.MockTransport(self))
+        return module
+
+
+def test_a_message_is_posted_as_it_is_and_signed_with_the_stack_s_key(
+    stack: Stack, function: Function
+) -> None:
+    hook = Hook()
+
+    answer = hook.behind(function).handler(waiting_for_webhook(stack, MESSAGE), Context())
+
+    assert answer == {"batchItemFailures": []}
+    (request,) = hook.requests
+    assert request.content == MESSAGE.encode("utf-8")
+    timestamp = int(request.headers["webhook-timestamp"])
+    assert abs(timestamp - time.time()) < 60
+    assert request.headers["webhook-signature"] == signature(
+        keys_in(WEBHOOK_KEY), "0123456789abcdef-9", timestamp, request.content
+    )
+
+
+def test_a_message_that_is_not_taken_stays_in_its_queue_alone(
+    stack: Stack, function: Function
+) -> None:
+    hook = Hook(204, 503)
+    other = MESSAGE.replace("9", "8", 1)
+    event = waiting_for_webhook(stack, MESSAGE, other)
+
+    answer = hook.behind(function).handler(event, Context())
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
+    assert stack.received(stack.webhook_url) == []  # put off
+    assert stack.received(stack.webhook_dlq_url) == []
+
+
+def test_after_the_last_attempt_a_message_can_be_moved_at_once(
+    stack: Stack, function: Function
+) -> None:
+    event = waiting_for_webhook(stack, MESSAGE, attempt=3)
+
+    answer = Hook(503).behind(function).handler(event, Context())
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "message-0"}]}
+    assert len(stack.received(stack.webhook_url)) == 1  # visible
+
+
+def test_a_message_to_a_receiver_that_is_gone_is_dead_lettered_with_the_reason(
+    stack: Stack, function: Function
+) -> None:
+    event = waiting_for_webhook(stack, MESSAGE)
+
+    assert Hook(410).behind(function).handler(event, Context()) == {"batchItemFailures": []}
+
+    got = stack.sqs.receive_message(
+        QueueUrl=stack.webhook_dlq_url, MessageAttributeNames=["All"], MaxNumberOfMessages=10
+    )
+    (dead,) = got["Messages"]
+    assert dead["Body"] == MESSAGE
+    assert "410" in dead["MessageAttributes"]["why"]["StringValue"]
+
+
+@pytest.mark.parametrize("secret", [None, " ", "not a key"])
+def test_without_a_signing_key_nothing_is_sent(
+    stack: Stack, function: Function, secret: str | None
+) -> None:
+    secrets = boto3.client("secretsmanager")
+    if secret is None:
+        secrets.delete_secret(SecretId=stack.webhook_secret, ForceDeleteWithoutRecovery=True)
+    else:
+        secrets.put_secret_value(SecretId=stack.webhook_secret, SecretString=secret)
+    hook = Hook()
+
+    answer = hook.behind(function).handler(waiting_for_webhook(stack, MESSAGE), Context())
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "message-0"}]}
+    assert hook.requests == []
+
+
+def test_the_webhook_s_log_names_no_address_and_no_key(
+    stack: Stack, function: Function, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = Hook(500, 410).behind(function)
+    module.handler(waiting_for_webhook(stack, MESSAGE), Context())
+    module.handler(waiting_for_webhook(stack, MESSAGE.replace("9", "8", 1)), Context())
+
+    logged = " ".join(str(vars(line)) for line in caplog.records)
+    assert "HTTP 500" in logged
+    assert "0123456789abcdef-9" in logged
+    for secret in ("s3cr3t", "hooks.example.com", WEBHOOK_KEY.removeprefix("whsec_"), "sku"):
+        assert secret not in logged

@@ -29,8 +29,9 @@ from retouch.aws.store import DynamoStore
 from retouch.errors import TryLater
 from retouch.jobs import Job, PutJob, PutLane, Status
 from retouch.provider.client import connection_pool
+from retouch.webhook import HttpReceiver
 from tests.fakes import PHOTO, QWEN, picture, sidecar_json
-from tests.integration.conftest import REGION, Context, MovedClock, Stack, build, imported
+from tests.integration.conftest import HOOK, REGION, Context, MovedClock, Stack, build, imported
 from tests.integration.support import (
     LANE,
     SCHEDULED,
@@ -43,6 +44,7 @@ from tests.integration.support import (
     running,
     turn,
     uploads,
+    waiting_for_webhook,
 )
 from tests.integration.wire import Wire
 
@@ -123,6 +125,9 @@ def needs_of(service: str, operation: str, said: dict[str, Any]) -> Iterator[Nee
             yield from _s3(operation, said)
         case "dynamodb", _:
             yield from _dynamodb(operation, said)
+        case "sqs", "ChangeMessageVisibility":
+            queue = _arn("sqs", said["QueueUrl"].rpartition("/")[2])
+            yield "sqs:ChangeMessageVisibility", queue
         case "sqs", "SendMessage":
             yield "sqs:SendMessage", _arn("sqs", said["QueueUrl"].rpartition("/")[2])
         case "sns", "Publish":
@@ -193,6 +198,7 @@ def physical(value: Any, stack: Stack) -> str:
         "Topic": stack.topic_arn,
         "ApiKey": stack.secret,
         "EditJob": stack.state_machine_arn,
+        "WebhookSecret": stack.webhook_secret,
         "AWS::Partition": "aws",
         "AWS::Region": REGION,
         "AWS::AccountId": ACCOUNT,
@@ -203,6 +209,8 @@ def physical(value: Any, stack: Stack) -> str:
         "Table.Arn": _arn("dynamodb", f"table/{stack.table}"),
         "Kicks.Arn": _arn("sqs", stack.kicks_url.rpartition("/")[2]),
         "Uploads.Arn": _arn("sqs", stack.uploads_url.rpartition("/")[2]),
+        "Webhook.Arn": _arn("sqs", stack.webhook_url.rpartition("/")[2]),
+        "WebhookDlq.Arn": _arn("sqs", stack.webhook_dlq_url.rpartition("/")[2]),
         "EventBus.Arn": _arn("events", f"event-bus/{stack.bus}"),
         "EditJob.Name": stack.state_machine_arn.rpartition(":")[2],
     }
@@ -586,6 +594,17 @@ def reconcile_drops(walk: Walk) -> None:
     assert done["swept"] == 1
 
 
+def webhook_delivers(walk: Walk) -> None:
+    module = walk.load("webhook")
+    statuses = [204, 500, 410]
+    transport = httpx.MockTransport(lambda _: httpx.Response(statuses.pop(0)))
+    module.runtime.receiver = HttpReceiver(HOOK, transport)
+    bodies = [f'{{"job_id": "0123456789abcdef", "revision": {revision}}}' for revision in (1, 2, 3)]
+    answer = module.handler(waiting_for_webhook(walk.stack, *bodies), Context())
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
+    assert len(walk.stack.received(walk.stack.webhook_dlq_url)) == 1
+
+
 WAYS: dict[str, tuple[Callable[[Walk], None], ...]] = {
     "submit": (submit_pairs, submit_waits_and_replaces, submit_refuses, submit_mends),
     "dispatch": (
@@ -612,6 +631,7 @@ WAYS: dict[str, tuple[Callable[[Walk], None], ...]] = {
         operate_closes,
     ),
     "reconcile": (reconcile_heals, reconcile_tells, reconcile_alarms, reconcile_drops),
+    "webhook": (webhook_delivers,),
 }
 
 _TABLE_SPARE = ("dynamodb:ConditionCheckItem on Table",)
@@ -642,6 +662,7 @@ UNUSED: dict[str, tuple[str, ...]] = {
         *_OUTBOX_SPARE,
         "s3:GetObjectVersion on Inbox/*",
     ),
+    "webhook": (),
 }
 """What the roles may do beyond that, because functions share the statements of the template. Whatever
 comes on top of this needs a reason.

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -58,6 +59,30 @@ def test_the_schema_that_ships_is_what_the_command_prints() -> None:
     shipped = resources.files("retouch").joinpath("data/sidecar.schema.json").read_text("utf-8")
     assert shipped == json.dumps(schema(), ensure_ascii=False, indent=2) + "\n"
     assert CliRunner().invoke(app, ["schema"]).stdout == shipped
+
+
+@pytest.mark.parametrize(
+    ("of", "file"),
+    [
+        ("sidecar", "sidecar.schema.json"),
+        ("job", "job.schema.json"),
+        ("event", "events/job.schema.json"),
+        ("alert", "events/alert.schema.json"),
+    ],
+)
+def test_the_command_prints_the_schema_of_what_is_asked_for(of: str, file: str) -> None:
+    shipped = resources.files("retouch").joinpath("data", file).read_text("utf-8")
+    done = CliRunner().invoke(app, ["schema", "--of", of])
+    assert done.exit_code == 0
+    assert done.stdout == shipped
+
+
+def test_models_change_the_schema_of_a_sidecar_only(tmp_path: Path) -> None:
+    models = tmp_path / "models.json"
+    models.write_text("{}")
+    done = CliRunner().invoke(app, ["schema", "--of", "event", "--models", str(models)])
+    assert done.exit_code == 2
+    assert "the schema of event is the same for all" in " ".join(done.output.split())
 
 
 # --- its branches: one for each model and function -------------------------------------------------

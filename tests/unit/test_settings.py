@@ -8,7 +8,15 @@ import pytest
 
 from retouch.errors import OperatorError, SettingsError
 from retouch.registry import MODELS
-from retouch.settings import Delivery, Endpoint, Price, Prices, Settings, endpoints
+from retouch.settings import (
+    Delivery,
+    Endpoint,
+    Price,
+    Prices,
+    Settings,
+    WebhookSettings,
+    endpoints,
+)
 
 from .helpers import QWEN, WAN, WAN_25, WAN_26, WAN_PRO, WANX
 
@@ -421,3 +429,43 @@ def test_a_price_written_as_a_number_is_exact_or_refused() -> None:
 def test_prices_of_another_shape_are_refused_by_name(text: str) -> None:
     with pytest.raises(SettingsError, match="RETOUCH_PRICES"):
         Prices.load(text)
+
+
+# --- the webhook's -----------------------------------------------------------------------------------
+
+WEBHOOK = {
+    "RETOUCH_WEBHOOK_URL": "https://hooks.example.com/retouch",
+    "RETOUCH_WEBHOOK_SECRET": "webhook-secret",
+    "RETOUCH_WEBHOOK_QUEUE_URL": "https://sqs.example/webhook",
+    "RETOUCH_WEBHOOK_DEAD_LETTERS_URL": "https://sqs.example/webhook-dlq",
+    "RETOUCH_WEBHOOK_ATTEMPTS": "10",
+    "RETOUCH_WEBHOOK_BACKOFF": "5",
+}
+
+
+def test_the_webhook_has_settings_of_its_own() -> None:
+    assert WebhookSettings.from_env(WEBHOOK) == WebhookSettings(
+        url="https://hooks.example.com/retouch",
+        secret="webhook-secret",
+        queue_url="https://sqs.example/webhook",
+        dead_letters_url="https://sqs.example/webhook-dlq",
+        attempts=10,
+        backoff=5,
+    )
+
+
+@pytest.mark.parametrize("name", WEBHOOK)
+@pytest.mark.parametrize("value", [None, ""])
+def test_each_missing_variable_of_the_webhook_is_named(name: str, value: str | None) -> None:
+    env = {key: given for key, given in WEBHOOK.items() if key != name}
+    if value is not None:
+        env[name] = value
+    with pytest.raises(SettingsError, match=f"{name} is missing"):
+        WebhookSettings.from_env(env)
+
+
+@pytest.mark.parametrize("name", ["RETOUCH_WEBHOOK_ATTEMPTS", "RETOUCH_WEBHOOK_BACKOFF"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "ten", "²"])
+def test_a_bad_number_of_the_webhook_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is '{value}'"):
+        WebhookSettings.from_env(WEBHOOK | {name: value})

@@ -38,6 +38,17 @@ def refused(**parameters: str) -> str:
     return str(caught.value)
 
 
+# --- the webhook -----------------------------------------------------------------------------------
+
+
+def test_a_webhook_s_address_is_https_or_on_this_machine() -> None:
+    said = refused(WebhookUrl="http://hooks.example.com/")
+    assert said.startswith("--parameter WebhookUrl: ")
+    assert "an https URL, or an http URL on 127.0.0.1 or localhost" in said
+    local = {"WebhookUrl": "http://127.0.0.1:9000/hook"}
+    assert check(Blueprint(parameters=local))["WebhookUrl"] == local["WebhookUrl"]
+
+
 # --- names -----------------------------------------------------------------------------------------
 
 

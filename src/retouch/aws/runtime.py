@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 KEY_CACHE_SECONDS: Final = 60
-_CONFIG: Final = Config(
+CONFIG: Final = Config(
     connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 5}
 )
-_S3_CONFIG: Final = _CONFIG.merge(Config(signature_version="s3v4", s3={"addressing_style": "path"}))
+_S3_CONFIG: Final = CONFIG.merge(Config(signature_version="s3v4", s3={"addressing_style": "path"}))
 
 logger = Logger()
 metrics = Metrics()
@@ -65,7 +65,7 @@ class Runtime:
     @cached_property
     def store(self) -> DynamoStore:
         """The table."""
-        return DynamoStore(boto3.client("dynamodb", config=_CONFIG), self.settings.table)
+        return DynamoStore(boto3.client("dynamodb", config=CONFIG), self.settings.table)
 
     @cached_property
     def _s3(self) -> S3Client:
@@ -84,13 +84,13 @@ class Runtime:
     @cached_property
     def kicks(self) -> SqsKicks:
         """The kick queue."""
-        return SqsKicks(boto3.client("sqs", config=_CONFIG), self.settings.kicks_url)
+        return SqsKicks(boto3.client("sqs", config=CONFIG), self.settings.kicks_url)
 
     @cached_property
     def uploads(self) -> SqsUploads:
         """The queue of uploads."""
         settings = self.settings
-        client = boto3.client("sqs", config=_CONFIG)
+        client = boto3.client("sqs", config=CONFIG)
         return SqsUploads(client, settings.uploads_url, settings.inbox)
 
     @cached_property
@@ -103,14 +103,14 @@ class Runtime:
         arn = self.settings.state_machine_arn
         if arn is None:
             raise SettingsError("the environment variable RETOUCH_STATE_MACHINE_ARN is missing")
-        return StepFunctionsExecutions(boto3.client("stepfunctions", config=_CONFIG), arn)
+        return StepFunctionsExecutions(boto3.client("stepfunctions", config=CONFIG), arn)
 
     @cached_property
     def notices(self) -> AwsNotices:
         """Events and notifications."""
         return AwsNotices(
-            boto3.client("events", config=_CONFIG),
-            boto3.client("sns", config=_CONFIG),
+            boto3.client("events", config=CONFIG),
+            boto3.client("sns", config=CONFIG),
             bus=self.settings.event_bus,
             topic_arn=self.settings.topic_arn,
         )

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -16,7 +17,7 @@ import typer
 import typer.exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 
-from retouch import __version__, keys, sidecar
+from retouch import __version__, keys, schemas, sidecar
 from retouch.aws.storage import S3Inbox
 from retouch.catalogue import Catalogue, catalogue
 from retouch.cli import explaining, output
@@ -583,6 +584,15 @@ def validate(paths: _Paths, models: _Models = None, as_json: _Json = False) -> N
         raise typer.Exit(WRONG_INPUT)
 
 
+class Told(StrEnum):
+    """What there is a schema of."""
+
+    SIDECAR = "sidecar"
+    JOB = "job"
+    EVENT = "event"
+    ALERT = "alert"
+
+
 @app.command()
 def explain(
     what: Annotated[
@@ -634,13 +644,31 @@ def _inbox_of(path: Path) -> Path:
 
 @app.command()
 def schema(
+    of: Annotated[
+        Told,
+        typer.Option(
+            "--of",
+            help="sidecar; job: a job.json; event, alert: what events, messages and the webhook hold.",
+        ),
+    ] = Told.SIDECAR,
     models: _Models = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="As elsewhere; without it, the output is JSON too.")
     ] = False,
 ) -> None:
-    """Print the JSON Schema of a sidecar."""
-    output.document(sidecar.schema(_configured(models)))
+    """Print the JSON Schema of a sidecar, or of what retouch tells."""
+    if of is not Told.SIDECAR and models is not None:
+        raise typer.BadParameter(f"the schema of {of} is the same for all", param_hint="--models")
+    match of:
+        case Told.SIDECAR:
+            made = sidecar.schema(_configured(models))
+        case Told.JOB:
+            made = schemas.record()
+        case Told.EVENT:
+            made = schemas.events()
+        case Told.ALERT:
+            made = schemas.alert()
+    output.document(made)
 
 
 def _configured(path: Path | None) -> Catalogue:
