@@ -145,7 +145,7 @@ _UNPAID: Final[dict[str, Schema]] = {"outputs": _EMPTY, "failure": _NULL, "cost"
 
 _STATES: Final[dict[str, Stage]] = {
     "WAITING": Stage(
-        "The sidecar waits for images, or an image for its sidecar; job.json names what is missing.",
+        "The sidecar waits for images, an image for its sidecar, or a step for the one before it.",
         {**_NOTHING_YET, "lane": _NULL, "doubt": {"const": False}},
         {"lane": _NULL, "doubt": _NULL, **_UNPAID},
     ),
@@ -196,9 +196,9 @@ _STATES: Final[dict[str, Stage]] = {
         {**_CALLED, "outputs": {"minItems": 1}, "cost": _COST},
     ),
     "FAILED": Stage(
-        "No image; failure says why.",
-        {**_IN_LANE, "images": _NONE, "problems": _NONE, "failure": _CODE},
-        {**_CALLED, "outputs": _EMPTY, "failure": _FAILURE},
+        "No image; failure says why. A step whose predecessor failed never had a lane.",
+        {"model": _SOME_TEXT, "images": _NONE, "problems": _NONE, "failure": _CODE},
+        {**_CALLED, "lane": _TEXT_OR_NULL, "outputs": _EMPTY, "failure": _FAILURE},
     ),
     "REJECTED": Stage(
         "The drop has mistakes, which job.json names; nothing was sent.",
@@ -319,6 +319,7 @@ _SOURCE: Final[Schema] = {
         _object(
             {
                 "key": _SOME_TEXT,
+                "made_by": _JOB_ID_OR_NULL,
                 "version_id": _TEXT_OR_NULL,
                 "sha256": {**_SHA256, "type": ["string", "null"]},
                 "size": _COUNT_OR_NULL,
@@ -337,11 +338,26 @@ _SOURCE: Final[Schema] = {
     ]
 }
 
+_PART: Final = _object(
+    {
+        "number": _COUNT,
+        "of": _SOME,
+        "variant": _TEXT_OR_NULL,
+        "step": _COUNT_OR_NULL,
+        "steps": _COUNT_OR_NULL,
+        "previous": _JOB_ID_OR_NULL,
+        "next": _JOB_ID_OR_NULL,
+    },
+    says="Which of the jobs of one drop it is.",
+)
+
 _RECORD: Final[dict[str, Schema]] = {
     "format": _FORMAT,
     "job_id": _JOB_ID,
     "status": {"enum": [*STATES]},
     "sidecar": _object({"key": _SOME_TEXT, "version_id": _TEXT_OR_NULL}),
+    "part": _or_null(_PART),
+    "presets": _list(_object({"key": _SOME_TEXT, "version_id": _SOME_TEXT})),
     "missing": _list(_SOME_TEXT),
     "problems": _list(_FINDING),
     "warnings": _list(_FINDING),

@@ -538,37 +538,33 @@ def _submit_preset(app: App, key: str) -> tuple[str, ...]:
         return ()
     settings = app.settings
     problems = check_preset(app.inbox, key, settings.models, settings.regions)
+    if problems:
+        return (_refuse_preset(app, dropped, problems),)
+    waiting = app.store.lone_below(keys.below(key))
+    app.uploads.announce(*(Errand(key=image) for image in waiting))
+    return ()
+
+
+def _refuse_preset(app: App, dropped: Stored, problems: Sequence[Problem]) -> str:
+    """Give a preset with mistakes a record, which its owner is told of once; the record's id."""
+    key, folder = dropped.key, keys.outbox_folder(dropped.key)
     job_id = job_id_of(key, dropped.version_id)
-    before = app.store.latest_job_of(key)
-    there = app.store.job(before) if before is not None else None
-    told: tuple[str, ...] = ()
-    mended = there is not None and there.status is Status.REJECTED
-    if app.store.job(job_id) is None and (problems or mended):
-        now = app.clock.now()
-        folder = keys.outbox_folder(key)
-        holder = app.store.latest_job_of(place(folder))
-        job = Job(
-            job_id=job_id,
-            status=Status.WAITING,
-            created_at=now,
-            updated_at=now,
-            sidecar=key,
-            sidecar_version=dropped.version_id,
-            folder=folder,
-        )
-        status = Status.REJECTED if problems else Status.SUCCEEDED
-        said, writes = settle(job, now, status, problems=_as_findings(problems))
-        notes = (
-            NoteLatest(key, job_id, over=before),
-            NoteLatest(place(folder), job_id, over=holder),
-        )
-        app.store.commit((*writes, *notes))
-        publish(app, said)
-        told = (job_id,)
-    if not problems:
-        waiting = app.store.lone_below(keys.below(key))
-        app.uploads.announce(*(Errand(key=image) for image in waiting))
-    return told
+    if app.store.job(job_id) is not None:
+        return job_id
+    before, holder = app.store.latest_job_of(key), app.store.latest_job_of(place(folder))
+    now = app.clock.now()
+    job = Job(
+        job_id=job_id,
+        status=Status.WAITING,
+        created_at=now,
+        updated_at=now,
+        sidecar=key,
+        sidecar_version=dropped.version_id,
+        folder=folder,
+    )
+    notes = (NoteLatest(key, job_id, over=before), NoteLatest(place(folder), job_id, over=holder))
+    publish(app, _reject(app, job, list(problems), notes=notes))
+    return job_id
 
 
 def _stored(app: App, source: Source, found: Resolution) -> Source:
