@@ -19,6 +19,7 @@ from retouch.imaging import ImageFacts, UnreadableImage
 from retouch.jobs import Mended, Source
 from retouch.ports import Inbox, Stored
 from retouch.registry import MODELS, Json
+from retouch.runaway import LARGEST_RECORD, is_record
 from retouch.sidecar import Draft, Order, Problem
 
 
@@ -56,6 +57,18 @@ class Outranked:
         return Problem("", f"{self.image} is described by {self.winner}, which goes first")
 
 
+@dataclass(frozen=True)
+class OurRecord:
+    """No sidecar, but a record that retouch wrote into an outbox; it is ignored."""
+
+    key: str
+
+    @property
+    def problem(self) -> Problem:
+        """In words."""
+        return Problem("", "this is a record of retouch from an outbox, no sidecar; it is ignored")
+
+
 @dataclass
 class Resolution:
     """What became of a plan: problems, or missing keys, or the sources of a complete job."""
@@ -76,14 +89,16 @@ def plan(
     dropped: Stored,
     models: Catalogue = MODELS,
     regions: Sequence[str] | None = None,
-) -> Plan | list[Problem] | Outranked:
+) -> Plan | list[Problem] | Outranked | OurRecord:
     """What a version of a sidecar asks for, or why it will not do; `regions` as in `sidecar.check`."""
-    if dropped.size > sidecar.MAX_BYTES:
+    if dropped.size > LARGEST_RECORD:
         said = f"a sidecar has at most {sidecar.MAX_BYTES} bytes, this one has {dropped.size}"
         return [Problem("", said)]
     data = inbox.read(dropped.key, dropped.version_id)
     if data is None:
         return [Problem("", "the sidecar was deleted before it could be read")]
+    if is_record(data):
+        return OurRecord(dropped.key)
     raw = sidecar.read(data)
     if isinstance(raw, Problem):
         return [raw]

@@ -136,6 +136,7 @@ class Stack:
             "RETOUCH_SYNC_WINDOW": "4",
             "RETOUCH_ACCOUNT_USE": "alone",
             "RETOUCH_PRICES": "{}",
+            "RETOUCH_BUDGET": "{}",
             "RETOUCH_STATE_MACHINE_ARN": self.state_machine_arn,
         }
 

@@ -27,6 +27,7 @@ from retouch.events import LONGEST_TASK_ID
 from retouch.jobs import Job, Status
 from retouch.local import stack as local
 from retouch.registry import MODELS, REGIONS
+from retouch.runaway import is_record
 from retouch.steps.submit import job_id_of
 
 DONE: Final = 0
@@ -286,7 +287,7 @@ def drop(
             connection,
             job_ids,
             output.err,
-            stopped=lambda job: job.status is Status.WAITING or job.blocked,
+            stopped=lambda job: job.status in (Status.WAITING, Status.HELD) or job.blocked,
         )
     if as_json:
         output.document(
@@ -348,9 +349,13 @@ def _upload(
 
 
 def _goes_up(item: Found, verdict: Verdict) -> bool:
-    """A broken sidecar goes up, so that the outbox says why; a file that is no image does not."""
+    """A broken sidecar goes up, so that the outbox says why; a file that is no image does not, nor does
+    a record from an outbox, of which nothing would come.
+    """
     kind = keys.classify(item.key)
     if kind is keys.Kind.IGNORED:
+        return False
+    if kind is keys.Kind.SIDECAR and is_record(item.path.read_bytes()):
         return False
     return kind is keys.Kind.SIDECAR or not verdict.problems or keys.is_image_name(item.key)
 
@@ -479,6 +484,20 @@ def retry(
     connection = connect(Where(stack, profile, region))
     found = _known(connection, job)
     _reported(found, connection.operate("retry", found), as_json=as_json)
+
+
+@app.command()
+def release(
+    job: _Job,
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    as_json: _Json = False,
+) -> None:
+    """Let a job go on that is HELD by a budget or as a runaway; what it makes counts all the same."""
+    connection = connect(Where(stack, profile, region))
+    found = _known(connection, job)
+    _reported(found, connection.operate("release", found), as_json=as_json)
 
 
 @app.command()

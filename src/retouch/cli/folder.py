@@ -12,7 +12,7 @@ from retouch.catalogue import Catalogue
 from retouch.imaging import UnreadableImage
 from retouch.ports import Stored
 from retouch.registry import MODELS
-from retouch.resolving import Plan, look_for, plan
+from retouch.resolving import OurRecord, Plan, look_for, plan
 from retouch.sidecar import Problem
 
 _LOCAL = "local"
@@ -135,6 +135,9 @@ def _check_sidecar(
         verdict.problems.append(Problem("", "there is no such file"))
         return
     planned = plan(inbox, dropped, models, regions)
+    if isinstance(planned, OurRecord):
+        verdict.warnings.append(planned.problem)
+        return
     if not isinstance(planned, Plan):
         verdict.problems += planned if isinstance(planned, list) else [planned.problem]
         return

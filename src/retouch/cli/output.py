@@ -36,6 +36,7 @@ _STYLE: Final = {
     Status.REJECTED: "red",
     Status.CANCELED: "dim",
     Status.UNRESOLVED: "bold red",
+    Status.HELD: "bold yellow",
 }
 
 
@@ -77,6 +78,8 @@ def reason(job: Job) -> str:
     """Why a job is not what its owner hoped for, in a line; empty if it is."""
     if job.status is Status.WAITING:
         return f"waits for {', '.join(job.missing)}"
+    if job.held is not None:
+        return f"held: {job.held.message}"
     if job.problems:
         return "; ".join(str(Problem(p.field, p.message)) for p in job.problems)
     if job.doubt is not None:

@@ -14,25 +14,32 @@ from dataclasses import replace
 from typing import Final
 
 from retouch import keys
+from retouch.budget import Scopes, day_of
 from retouch.errors import Conflict
 from retouch.jobs import (
+    BudgetScope,
     Finding,
     Job,
+    PutAlert,
     PutJob,
     Source,
     Status,
-    enter,
+    Tally,
     lane_id,
     settle,
     wait_for,
 )
 from retouch.ports import App, Listed, Stored, Sweep
-from retouch.records import place, publish
-from retouch.resolving import Outranked, Resolution, look_for, plan
+from retouch.records import place, publish, tell_alerts
+from retouch.resolving import OurRecord, Outranked, Resolution, look_for, plan
+from retouch.runaway import outbox_in_inbox
 from retouch.sidecar import Problem
+from retouch.steps.entering import enter
 
 _SWEEP_SECONDS: Final = 900.0
 """So often the whole inbox is looked through for objects whose events never came."""
+_MADE_SECONDS: Final = 90 * 24 * 3600
+"""So long is it remembered which bytes in the outbox are ours."""
 _SETTLED_SECONDS: Final = 300.0
 """An event may be on its way for so long before anybody makes up for it."""
 
@@ -89,7 +96,7 @@ def _submit_sidecar(app: App, key: str) -> str | None:
         return _repeat(app, current)
     if decided is not None:
         publish(app, decided)
-        if decided.lane is not None:
+        if decided.status is Status.QUEUED and decided.lane is not None:
             app.kicks.kick(decided.lane)
     return job_id
 
@@ -102,12 +109,12 @@ def _repeat(app: App, job: Job) -> str:
 
 
 def _supersede(app: App, key: str, job_id: str) -> None:
-    """A newer version of a sidecar replaces an older one that still waits for images."""
+    """A newer version of a sidecar replaces an older one that still waits for images or is held."""
     before = app.store.latest_job_of(key)
     if before == job_id:
         return
     old = app.store.job(before) if before is not None else None
-    if old is not None and old.status is Status.WAITING:
+    if old is not None and old.status in (Status.WAITING, Status.HELD):
         note = Finding(field="", message="replaced by a newer version of the sidecar")
         now = app.clock.now()
         closed, writes = settle(old, now, Status.CANCELED, problems=(note,))
@@ -123,6 +130,9 @@ def _decide(app: App, job: Job, dropped: Stored, *, takes_place: bool) -> Job | 
     """
     settings = app.settings
     planned = plan(app.inbox, dropped, settings.models, settings.regions)
+    if isinstance(planned, OurRecord):
+        _tell_of_record(app, dropped.key)
+        return None
     if takes_place and not isinstance(planned, Outranked):
         app.store.note_latest_job_of(place(job.folder), job.job_id)
     if isinstance(planned, list):
@@ -166,10 +176,11 @@ def _decide(app: App, job: Job, dropped: Stored, *, takes_place: bool) -> Job | 
         return rejected
     assert order.region is not None  # noqa: S101  the stack's regions are known here
     lane = lane_id(order.region, order.model)
+    job_id = job.job_id
     complete = job.model_copy(
         update={
-            "images": tuple(_stored(app, image, found) for image in found.images),
-            "mask": None if found.mask is None else _stored(app, found.mask, found),
+            "images": tuple(_stored(app, image, found, job_id) for image in found.images),
+            "mask": None if found.mask is None else _stored(app, found.mask, found, job_id),
             "parameters": {**order.parameters, **found.parameters},
             "warnings": _as_findings((*order.warnings, *found.warnings)),
         }
@@ -177,18 +188,38 @@ def _decide(app: App, job: Job, dropped: Stored, *, takes_place: bool) -> Job | 
     return queue(app, complete, lane, arrived=job.created_at)
 
 
-def queue(app: App, job: Job, lane: str, *, arrived: float) -> Job:
-    """Enter a complete job into its lane's backlog."""
+def queue(app: App, job: Job, lane: str, *, arrived: float, scopes: Scopes | None = None) -> Job:
+    """Enter a complete job into its lane's backlog, or hold it where it does not fit into a budget.
+
+    `scopes` are the budgets of the presets that it comes under, by folder; None: those that it has. The
+    stack's own is always in force.
+    """
+    if scopes is not None:
+        # A preset at the inbox root must not be taken for the stack.
+        own = {scope or "/": budget for scope, budget in scopes}
+        budgets = tuple(BudgetScope(scope=at, budget=budget) for at, budget in own.items())
+        job = job.model_copy(update={"budgets": budgets})
     app.store.note_lane(lane)
     used = (*job.images, *([] if job.mask is None else [job.mask]))
     images = list(dict.fromkeys(image.key for image in used if not image.is_url))
     for key in images:
         _close_stand_in(app, key, f"used by {job.sidecar}")
-    queued, writes = enter(job, lane, app.clock.now(), arrived=arrived)
-    app.store.commit(writes)
+    queued = enter(app, job, lane, arrived=arrived)
     for key in images:
         app.store.forget_lone(key)
     return queued
+
+
+def _tell_of_record(app: App, key: str) -> None:
+    """A record of ours lies in the inbox, so something copies the outbox there: say so once a day."""
+    now = app.clock.now()
+    alert = outbox_in_inbox(key, day_of(now), now)
+    writes = (PutAlert(alert), Tally(alert.kind, day_of(now), most=1))
+    try:
+        app.store.commit(writes)
+    except Conflict:
+        return  # it was said today
+    tell_alerts(app, writes)
 
 
 def submit_again(app: App, job: Job, dropped: Stored) -> Job:
@@ -196,12 +227,18 @@ def submit_again(app: App, job: Job, dropped: Stored) -> Job:
     return _decide(app, job, dropped, takes_place=False) or job
 
 
-def _stored(app: App, source: Source, found: Resolution) -> Source:
+def note_made(app: App, sha256: str, job_id: str) -> None:
+    """Remember that these bytes in the outbox are ours, so that they are known if they come back."""
+    app.store.note_made(sha256, job_id, int(app.clock.now()) + _MADE_SECONDS)
+
+
+def _stored(app: App, source: Source, found: Resolution, job_id: str) -> Source:
     """An image whose mended copy, if it has one, lies in the outbox."""
     if source.mended is None:
         return source
     mended = source.mended
     version = app.outbox.put(mended.key, found.mended[mended.key], mended.mime)
+    note_made(app, mended.sha256, job_id)
     return source.model_copy(update={"mended": mended.model_copy(update={"version_id": version})})
 
 
