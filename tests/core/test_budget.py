@@ -658,6 +658,26 @@ def test_a_record_that_comes_back_is_ignored_with_one_alert_a_day() -> None:
     assert alerts(world) == ["outbox-in-inbox"] * 2
 
 
+def test_an_image_beside_a_record_of_ours_is_an_image_alone() -> None:
+    world = World()
+    made_result(world)
+    world.drop("b/job.json", world.outbox.data("a/job.json"))
+    world.drop("b/job.png", PHOTO)
+    world.clock.advance(1000)
+    assert world.reconcile()["found alone"] == 1
+    assert world.outbox.record("b/job")["missing"] == ["b/job.png.json"]
+
+
+def test_a_record_that_takes_the_place_of_a_waiting_sidecar_closes_it() -> None:
+    world = World()
+    made_result(world)
+    (waiting,) = world.drop("b.json", sidecar_json(images=["late.png"]))
+    world.drop("b.json", world.outbox.data("a/job.json"))
+    world.drop("late.png", PHOTO)
+    assert world.store.the_job(waiting).status is Status.CANCELED
+    assert len(world.store.jobs) == 2
+
+
 def test_an_alert_whose_teller_died_is_told_by_reconcile() -> None:
     world = World()
     ours = json.dumps(record(complete_job("a"))).encode()

@@ -32,7 +32,7 @@ from retouch.jobs import (
 from retouch.ports import App, Listed, Stored, Sweep
 from retouch.records import place, publish, tell_alerts
 from retouch.resolving import OurRecord, Outranked, Resolution, look_for, plan
-from retouch.runaway import outbox_in_inbox
+from retouch.runaway import LARGEST_RECORD, is_record, outbox_in_inbox
 from retouch.sidecar import Problem
 from retouch.steps.entering import enter
 
@@ -98,6 +98,8 @@ def _submit_sidecar(app: App, key: str) -> str | None:
         publish(app, decided)
         if decided.status is Status.QUEUED and decided.lane is not None:
             app.kicks.kick(decided.lane)
+    elif job.version == 0:
+        return None  # it is no sidecar
     return job_id
 
 
@@ -311,7 +313,13 @@ def record_lone(app: App, key: str) -> str | None:
 
 def _has_sidecar(app: App, key: str) -> bool:
     names = dict.fromkeys((*keys.sidecars_of(key), *app.store.awaiting(key)))
-    return any(app.inbox.head(name) is not None for name in names)
+    found = (app.inbox.head(name) for name in names)
+    return any(there is not None and not _is_our_record(app, there) for there in found)
+
+
+def _is_our_record(app: App, there: Stored) -> bool:
+    data = app.inbox.read(there.key, there.version_id) if there.size <= LARGEST_RECORD else None
+    return data is not None and is_record(data)
 
 
 def _no_longer_lone(app: App, key: str, why: str) -> None:
