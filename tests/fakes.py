@@ -35,6 +35,7 @@ from retouch.jobs import (
     Enqueue,
     Job,
     Lane,
+    NoteLatest,
     Output,
     PutAlert,
     PutAnswer,
@@ -383,6 +384,9 @@ class FakeStore:
             case Tally(name, day, most):
                 if most is not None and self.tallies[name, day] >= most:
                     raise Conflict(f"{name} is counted {most} times already")
+            case NoteLatest(name, _, over):
+                if self.latest.get(name) != over:
+                    raise Conflict(f"{self.latest.get(name)} is the latest of {name}, not {over}")
             case _:
                 pass
 
@@ -424,6 +428,8 @@ class FakeStore:
                 self.answers.pop(job_id, None)
             case ClaimTask(task_id, job_id):
                 self.claims[task_id] = job_id
+            case NoteLatest(name, job_id, _):
+                self.latest[name] = job_id
             case PutAlert(alert):
                 self.pending_alerts[alert.alert_id] = alert
             case Charge(scope, day, images, cost, currency):
@@ -470,11 +476,6 @@ class FakeStore:
     def latest_job_of(self, sidecar: str) -> str | None:
         """See `retouch.ports.Store`."""
         return self.latest.get(sidecar)
-
-    def note_latest_job_of(self, sidecar: str, job_id: str) -> None:
-        """See `retouch.ports.Store`."""
-        with self._effects.effect("note_latest"):
-            self.latest[sidecar] = job_id
 
     def terminal_statuses(self, job_id: str) -> list[Status]:
         """Every terminal state the job was ever brought to; more than one is a broken promise."""

@@ -51,8 +51,9 @@ MOST_STRETCH: Final = 16.0
 """How much slower than its quota a throttled lane becomes at the most."""
 _RECOVERY: Final = 0.8
 """What each create that is taken leaves of that."""
-CREATE_SECONDS: Final = 30.0
-"""A create call has reached the provider by then, or never will (the client gives it up after 27 s)."""
+CREATE_SECONDS: Final = 102.0
+"""A create call has had its effect by then, or never will: the function that makes it lives for 75 s,
+however slow it was between its intent and the call, and a call is given up after 27 s."""
 SKEW_SECONDS: Final = 6.0
 """How far the provider's clock and one of ours may be apart; 5 s with room for rounding."""
 QUIET_SECONDS: Final = 3 * SKEW_SECONDS
@@ -463,6 +464,19 @@ class ClaimTask:
 
 
 @dataclass(frozen=True)
+class NoteLatest:
+    """Note that this is the latest job of a name: of a sidecar's key, or of a place in the outbox.
+
+    The latest must be `over` until then (None: there is none). Where that is the job itself, nothing
+    changes, and the commit holds only while it still is the latest.
+    """
+
+    name: str
+    job_id: str
+    over: str | None
+
+
+@dataclass(frozen=True)
 class PutAlert:
     """Keep an alert until it is sent."""
 
@@ -506,6 +520,7 @@ Write = (
     | PutAnswer
     | DropAnswer
     | ClaimTask
+    | NoteLatest
     | PutAlert
     | Charge
     | Tally
@@ -810,10 +825,8 @@ def requeue(
         "running_at": None,
         "adopted": False,
     }
-    update: dict[str, object] = {**_answered(lane, job)}
+    update = _sent(job, lane, now)
     alerts: Writes = ()
-    if job.intent_at is not None:
-        update["last_sent_at"] = max(lane.last_sent_at, now)
     if throttled_from is not None:
         backoff = min(THROTTLE_BASE_SECONDS * 2 ** min(lane.throttles, 10), THROTTLE_MOST_SECONDS)
         update |= {
@@ -893,6 +906,14 @@ def _proved(lane: Lane, now: float) -> tuple[dict[str, object], Writes]:
     return update, (PutAlert(alert),)
 
 
+def _sent(job: Job, lane: Lane, now: float) -> dict[str, object]:
+    """As `_answered`. If its call was made, that may have been at any moment until now."""
+    answered = _answered(lane, job)
+    if job.intent_at is not None:
+        answered["last_sent_at"] = max(lane.last_sent_at, now)
+    return answered
+
+
 def _answered(lane: Lane, job: Job) -> dict[str, object]:
     """The lane's create call has an outcome, if it was this job's."""
     return {"calling": None, "quiet_until": 0.0} if lane.calling == job.job_id else {}
@@ -956,7 +977,7 @@ def refused(job: Job, lane: Lane, now: float, failure: Failure) -> tuple[Job, Wr
     closed, given_back = _closed(
         _touch(job, now, status=Status.FAILED, failure=failure, ended_at=now, finished_at=now)
     )
-    freed = _put_lane(lane, slots=_without(lane, job), **_answered(lane, job))
+    freed = _put_lane(lane, slots=_without(lane, job), **_sent(job, lane, now))
     return closed, (PutJob(closed), freed, *given_back)
 
 

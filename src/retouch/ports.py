@@ -168,12 +168,8 @@ class Store(Protocol):
         """The sidecar no longer waits for these images."""
         ...
 
-    def latest_job_of(self, sidecar: str) -> str | None:
-        """The id of the job of a sidecar's latest handled version."""
-        ...
-
-    def note_latest_job_of(self, sidecar: str, job_id: str) -> None:
-        """Remember it."""
+    def latest_job_of(self, name: str) -> str | None:
+        """The id of the latest job of a name, as `NoteLatest` noted it."""
         ...
 
 

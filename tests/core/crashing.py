@@ -838,7 +838,8 @@ class Rules:
                 yield ("held", job.job_id), max([stage.clock.now(), *stage.rounds[-1:]])
             made = results_from(job) if self._may_have_results(job) else None
             if made is not None and job.at_risk_at is None:
-                yield ("results", job.job_id), made + RISK_SECONDS
+                # Of this call: a job that is sent again has other results.
+                yield ("results", job.job_id, str(made)), made + RISK_SECONDS
         for change, told in store.unpublished_since.items():
             yield ("unpublished", change[0], str(change[1])), told + STALE_SECONDS
         for alert in store.pending_alerts.values():

@@ -10,7 +10,7 @@ import pytest
 
 from retouch.budget import Budget, Scopes, Sums, day_of
 from retouch.errors import Conflict, ProviderRefused
-from retouch.jobs import Job, Status
+from retouch.jobs import Job, NoteLatest, Status
 from retouch.provider.answers import TaskAnswer
 from retouch.records import record
 from retouch.settings import Prices
@@ -398,6 +398,47 @@ def test_retry_of_a_held_job_says_what_to_do() -> None:
     assert "retouch release" in report["could_not"]
 
 
+def test_what_at_last_needs_a_person_is_told_once_more() -> None:
+    world = world_with(images_per_day=1, same_per_day=1)
+    first = queued(world, "a", sha="1" * 64)
+    waits = [queued(world, name, sha="2" * 64) for name in ("b", "c")]
+    assert [why(world, job) for job in waits] == ["images_per_day", "images_per_day"]
+    waits.sort(key=lambda job: job.queue_key or "")  # they came in the same instant
+    world.clock.advance(TO_MIDNIGHT)
+    world.settings = settings(budget=Budget(images_per_day=9, same_per_day=1))
+
+    world.reconcile()
+
+    assert statuses(world, first, *waits) == [Status.QUEUED, Status.QUEUED, Status.HELD]
+    assert why(world, waits[1]) == "same_per_day"
+    assert messages(world, waits[1])[-1:] == ["HELD"]
+    assert now(world, waits[1]).message_version == now(world, waits[1]).version
+    assert world.store.backlog("held:", 9) == []
+
+
+def test_a_retry_is_under_the_folders_budget_of_the_first() -> None:
+    world = World()
+    shoes: Scopes = (("shoes", Budget(images_per_day=1)),)
+    first = queued(world, "shoes/a", shoes)
+    world.operate("cancel", first.job_id)
+    queued(world, "shoes/b", shoes)
+    report = world.operate("retry", first.job_id)
+    assert report["status"] == "HELD"
+    assert "the folder shoes" in report["could_not"]
+
+
+def test_a_release_whose_answer_was_lost_kicks_once_more() -> None:
+    world = world_with(images_per_job=1)
+    job = dropped(world, "a", n=2)
+    world.effects.plan = lambda _, name: Moment.BEFORE if name == "kick" else None
+    with pytest.raises(Crash):
+        world.operate("release", job.job_id)
+    world.effects.heal()
+    sent = len(world.kicks.sent)
+    assert world.operate("release", job.job_id)["could_not"] == ""
+    assert world.kicks.sent[sent:] == [job.lane]
+
+
 def test_a_retry_counts_anew_and_may_be_held() -> None:
     world = world_with(images_per_day=1)
     world.provider.next_calls.append(ProviderRefused("DataInspectionFailed", "no"))
@@ -559,6 +600,31 @@ def test_a_drop_whose_submit_dies_is_charged_once(moment: Moment) -> None:
     submit(world, "a.png.json")
     submit(world, "a.png")
     assert used(world).images == 1
+
+
+def test_the_last_time_a_job_may_be_made_is_not_taken_twice() -> None:
+    world = world_with(same_per_day=1)
+    sha = "1" * 64
+    world.store.before_commit.append(lambda: queued(world, "quicker", sha=sha))
+    assert queued(world, "slower", sha=sha).status is Status.HELD
+
+
+def test_where_it_is_no_longer_the_latest_it_is_not_tried_again() -> None:
+    world = world_with(images_per_day=5)
+    job = complete_job("a")
+    note = NoteLatest(job.sidecar, job.job_id, over=None)
+    world.store.before_commit.append(lambda: world.store.latest.update({job.sidecar: "newer"}))
+    with pytest.raises(Conflict):
+        queue(world, job, world.lane_of(WANX), arrived=START, notes=(note,))
+    assert world.clock.slept == []
+    assert world.store.sums == {}
+
+
+def test_a_held_job_is_noted_as_the_latest_too() -> None:
+    world = world_with(images_per_job=1)
+    job = dropped(world, "a", n=2)
+    assert world.store.latest_job_of("a.png.json") == job.job_id
+    assert world.store.latest_job_of("a/") == job.job_id
 
 
 # --- runaways -----------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from retouch.jobs import (
     Finding,
     Job,
     Lane,
+    NoteLatest,
     Output,
     PutAlert,
     PutAnswer,
@@ -356,17 +357,32 @@ def test_the_longest_keys_that_s3_allows_fit(store: DynamoStore) -> None:
     sidecar, image = "s" * 1024, "i" * 1024
 
     store.await_images(sidecar, [image])
-    store.note_latest_job_of(sidecar, "a" * 16)
+    store.commit((NoteLatest(sidecar, "a" * 16, over=None),))
 
     assert store.awaiting(image) == [sidecar]
     assert store.latest_job_of(sidecar) == "a" * 16
 
 
 def test_the_latest_job_of_a_sidecar_is_the_one_noted_last(store: DynamoStore) -> None:
-    store.note_latest_job_of("a.json", "a" * 16)
-    store.note_latest_job_of("a.json", "b" * 16)
+    store.commit((NoteLatest("a.json", "a" * 16, over=None),))
+    store.commit((NoteLatest("a.json", "b" * 16, over="a" * 16),))
+    store.commit((NoteLatest("a.json", "b" * 16, over="b" * 16),))  # it still is
 
     assert store.latest_job_of("a.json") == "b" * 16
+
+
+@pytest.mark.parametrize("over", [None, "b" * 16])
+def test_who_did_not_know_the_latest_job_of_a_sidecar_notes_nothing(
+    store: DynamoStore, over: str | None
+) -> None:
+    store.commit((NoteLatest("a.json", "a" * 16, over=None),))
+    late = job("c")
+
+    with pytest.raises(Conflict):
+        store.commit((PutJob(late), NoteLatest("a.json", late.job_id, over=over)))
+
+    assert store.latest_job_of("a.json") == "a" * 16
+    assert store.job(late.job_id) is None
 
 
 # --- what a refusal of the table means ----------------------------------------

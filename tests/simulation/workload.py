@@ -15,7 +15,7 @@ from random import Random
 from typing import Final
 
 from retouch import keys
-from retouch.jobs import Job, Source, Status, lane_id
+from retouch.jobs import Job, NoteLatest, Source, Status, lane_id
 from retouch.records import publish
 from retouch.registry import MODELS, Mode, Quota
 from retouch.settings import Endpoint, Settings
@@ -177,9 +177,9 @@ def enter(stack: Stack, orders: list[Order]) -> None:
             parameters=model.completed({"n": order.images}, True, order.function),
             images=(shared,),
         )
-        stack.store.note_latest_job_of(order.sidecar, job.job_id)
+        notes = (NoteLatest(order.sidecar, job.job_id, over=None),)
         lane = lane_id(order.region, order.model)
-        entered = queue(stack, job, lane, arrived=START + order.number / 1000)
+        entered = queue(stack, job, lane, arrived=START + order.number / 1000, notes=notes)
         publish(stack, entered)
     for lane in stack.store.lanes():
         stack.kicks.kick(lane)

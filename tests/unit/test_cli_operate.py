@@ -26,7 +26,7 @@ from moto import mock_aws
 
 from retouch.aws.store import DynamoStore
 from retouch.cli import main
-from retouch.jobs import Job, PutJob, Status
+from retouch.jobs import Job, NoteLatest, PutJob, Status
 from retouch.local.packaging import load_template, project_root
 
 REGION = "eu-central-1"
@@ -133,8 +133,7 @@ def store(cloud: Cloud) -> DynamoStore:
     names = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
     client.create_table(TableName=OUTPUTS["TableName"], **{name: table[name] for name in names})
     found = DynamoStore(client, OUTPUTS["TableName"])
-    found.commit((PutJob(job()),))
-    found.note_latest_job_of(SIDECAR, JOB)
+    found.commit((PutJob(job()), NoteLatest(SIDECAR, JOB, over=None)))
     return found
 
 

@@ -52,6 +52,7 @@ from retouch.jobs import (
     Enqueue,
     Job,
     Lane,
+    NoteLatest,
     Output,
     PutAlert,
     PutAnswer,
@@ -201,9 +202,9 @@ class DynamoStore:
             for item in page["Items"]:
                 yield Job.model_validate_json(_string(item, "doc"))
 
-    def latest_job_of(self, sidecar: str) -> str | None:
+    def latest_job_of(self, name: str) -> str | None:
         """See `retouch.ports.Store.latest_job_of`."""
-        item = self._get(f"SIDECAR#{sidecar}", "LATEST")
+        item = self._get(f"SIDECAR#{name}", "LATEST")
         return None if item is None else _string(item, "job_id")
 
     def published(self, job_id: str) -> int:
@@ -346,6 +347,13 @@ class DynamoStore:
                 claim["Put"]["ConditionExpression"] = "attribute_not_exists(pk) OR job_id = :job"
                 claim["Put"]["ExpressionAttributeValues"] = {":job": _s(job_id)}
                 return [claim]
+            case NoteLatest(name, job_id, over):
+                note = self._put(f"SIDECAR#{name}", "LATEST", {"job_id": _s(job_id)})
+                note["Put"]["ConditionExpression"] = "attribute_not_exists(pk)"
+                if over is not None:
+                    note["Put"]["ConditionExpression"] = "job_id = :over"
+                    note["Put"]["ExpressionAttributeValues"] = {":over": _s(over)}
+                return [note]
             case PutAlert(alert):
                 doc = alert.model_dump_json()
                 return [
@@ -465,13 +473,6 @@ class DynamoStore:
             self._client.delete_item(
                 TableName=self._table, Key={"pk": _s(f"AWAIT#{key}"), "sk": _s(sidecar)}
             )
-
-    def note_latest_job_of(self, sidecar: str, job_id: str) -> None:
-        """See `retouch.ports.Store.note_latest_job_of`."""
-        self._client.put_item(
-            TableName=self._table,
-            Item={"pk": _s(f"SIDECAR#{sidecar}"), "sk": _s("LATEST"), "job_id": _s(job_id)},
-        )
 
     def note_lane(self, lane: str) -> None:
         """See `retouch.ports.Store.note_lane`."""

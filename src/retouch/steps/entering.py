@@ -26,34 +26,54 @@ from retouch.budget import (
     room_for,
 )
 from retouch.errors import Conflict
-from retouch.jobs import Charge, Charged, Cost, Job, Status, Tally, Writes, held_queue, region_of
+from retouch.jobs import (
+    Charge,
+    Charged,
+    Cost,
+    Job,
+    NoteLatest,
+    Status,
+    Tally,
+    Writes,
+    held_queue,
+    region_of,
+)
 from retouch.ports import App
 from retouch.records import cost_of
 from retouch.retrying import deciding
 from retouch.runaway import sameness
 
 
-def enter(app: App, job: Job, lane: str, *, arrived: float) -> Job:
-    """Enter a complete job, or hold it; the job as it was committed.
+def enter(
+    app: App, job: Job, lane: str, *, arrived: float, notes: tuple[NoteLatest, ...] = ()
+) -> Job:
+    """Enter a complete job, or hold it, with `notes` in the same commit; the job as it was committed.
 
     Raises:
-        Conflict: the job has changed meanwhile, or the budgets change faster than they can be read.
+        Conflict: the job, or what it is the latest of, has changed meanwhile; or the budgets change
+            faster than they can be read.
     """
-    given = job.version
 
     def attempt() -> Job | None:
         try:
-            return _judged(app, job, lane, arrived)
+            return _judged(app, job, lane, arrived, notes)
         except Conflict:
-            there = app.store.job(job.job_id)
-            if (0 if there is None else there.version) != given:
+            if _has_changed(app, job, notes):
                 return None
             raise  # only the room has changed
 
     entered = deciding(app.clock, attempt)
     if entered is None:
-        raise Conflict(f"job {job.job_id} has changed meanwhile")
+        raise Conflict(f"job {job.job_id}, or what it is the latest of, has changed meanwhile")
     return entered
+
+
+def _has_changed(app: App, job: Job, notes: tuple[NoteLatest, ...]) -> bool:
+    there = app.store.job(job.job_id)
+    version = 0 if there is None else there.version
+    return version != job.version or any(
+        app.store.latest_job_of(note.name) != note.over for note in notes
+    )
 
 
 def enter_held(app: App, job_id: str) -> Job | None:
@@ -99,7 +119,9 @@ class _Entry:
     counted: Writes
 
 
-def _judged(app: App, job: Job, lane: str, arrived: float) -> Job | None:
+def _judged(
+    app: App, job: Job, lane: str, arrived: float, notes: tuple[NoteLatest, ...] = ()
+) -> Job | None:
     """Enter or hold a job, as its budgets are now; None if it stays held as it was."""
     now = app.clock.now()
     held_for = job.held
@@ -108,7 +130,7 @@ def _judged(app: App, job: Job, lane: str, arrived: float) -> Job | None:
         entered, writes = jobs.enter(
             job, lane, now, arrived=arrived, charged=entry.charged, counted=entry.counted
         )
-        app.store.commit(writes)
+        app.store.commit((*writes, *notes))
         return entered
     if held_for is not None and (why.reason, why.scope) == (held_for.reason, held_for.scope):
         return None
@@ -117,7 +139,7 @@ def _judged(app: App, job: Job, lane: str, arrived: float) -> Job | None:
     held, writes = jobs.hold(job, lane, now, why, arrived=arrived)
     if why.by_itself:
         app.store.note_held_queue(held_queue(why.scope))
-    app.store.commit(writes)
+    app.store.commit((*writes, *notes))
     return held
 
 

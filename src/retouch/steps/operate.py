@@ -13,7 +13,7 @@ from typing import Final
 
 from retouch import jobs, keys
 from retouch.errors import Conflict, OperatorError, TryLater
-from retouch.jobs import Candidate, Job, Status, Writes
+from retouch.jobs import Candidate, Job, NoteLatest, Status, Writes
 from retouch.ports import App, Stored
 from retouch.records import place, publish, tell_alerts
 from retouch.registry import Json, Mode
@@ -203,16 +203,18 @@ def _repeat(app: App, job: Job) -> Report:
         return Report(job, "", "it stood for an image without a sidecar; drop the sidecar")
     # What is the old job's becomes the new one's: its place in the outbox, and its sidecar's name.
     folder = keys.outbox_folder(job.sidecar)
-    for name in (place(folder), job.sidecar):
-        if app.store.latest_job_of(name) == job.job_id:
-            app.store.note_latest_job_of(name, new_id)
+    notes = tuple(
+        NoteLatest(name, new_id, over=job.job_id)
+        for name in (place(folder), job.sidecar)
+        if app.store.latest_job_of(name) == job.job_id
+    )
     new = there or jobs.copy_of(job, new_id, folder, app.clock.now())
     if job.lane is None:
         # It never got as far as a lane: what was dropped is judged anew.
         dropped = Stored(job.sidecar, job.sidecar_version, 0)
-        entered = submit_again(app, new, dropped)
+        entered = submit_again(app, new, dropped, notes)
     else:
-        entered = queue(app, new, job.lane, arrived=app.clock.now())
+        entered = queue(app, new, job.lane, arrived=app.clock.now(), notes=notes)
     publish(app, entered)
     _link(app, job, new_id)
     if entered.lane is not None:

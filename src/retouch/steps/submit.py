@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from retouch import keys
@@ -20,11 +21,13 @@ from retouch.jobs import (
     BudgetScope,
     Finding,
     Job,
+    NoteLatest,
     PutAlert,
     PutJob,
     Source,
     Status,
     Tally,
+    Writes,
     lane_id,
     settle,
     wait_for,
@@ -32,6 +35,7 @@ from retouch.jobs import (
 from retouch.ports import App, Listed, Stored, Sweep
 from retouch.records import place, publish, tell_alerts
 from retouch.resolving import OurRecord, Outranked, Resolution, look_for, plan
+from retouch.retrying import deciding
 from retouch.runaway import LARGEST_RECORD, is_record, outbox_in_inbox
 from retouch.sidecar import Problem
 from retouch.steps.entering import enter
@@ -67,14 +71,32 @@ def job_id_of(key: str, version_id: str) -> str:
 
 
 def _submit_sidecar(app: App, key: str) -> str | None:
+    """Handle the sidecar of that key, if there is one; the id of its job."""
+    job_id, decided = deciding(app.clock, partial(_judge, app, key))
+    if decided is not None:
+        publish(app, decided)
+        if decided.status is Status.QUEUED and decided.lane is not None:
+            app.kicks.kick(decided.lane)
+    return job_id
+
+
+def _judge(app: App, key: str) -> tuple[str | None, Job | None]:
+    """Decide about the sidecar's current version; its job's id, and the job if it has changed."""
     dropped = app.inbox.head(key)
     if dropped is None:
-        return None
+        return None, None
     job_id = job_id_of(key, dropped.version_id)
     job = app.store.job(job_id)
     if job is not None and job.status is not Status.WAITING:
-        return _repeat(app, job)
-    _supersede(app, key, job_id)
+        _repeat(app, job)
+        return job_id, None
+    # What is the latest until now, and only then whether this version still is the current one: who
+    # sleeps over a newer version finds, at the latest at the commit, that its job is the latest.
+    before = app.store.latest_job_of(key)
+    holder = app.store.latest_job_of(place(keys.outbox_folder(key)))
+    if app.inbox.head(key) != dropped:
+        raise Conflict(f"{key} was overwritten just now")
+    _supersede(app, before, job_id)
     now = app.clock.now()
     if job is None:
         job = Job(
@@ -86,67 +108,55 @@ def _submit_sidecar(app: App, key: str) -> str | None:
             sidecar_version=dropped.version_id,
             folder=keys.outbox_folder(key),
         )
-    try:
-        decided = _decide(app, job, dropped, takes_place=job.version == 0)
-    except Conflict:
-        # Another delivery entered the very same job meanwhile.
-        current = app.store.job(job_id)
-        if current is None or current.status is Status.WAITING:
-            raise
-        return _repeat(app, current)
-    if decided is not None:
-        publish(app, decided)
-        if decided.status is Status.QUEUED and decided.lane is not None:
-            app.kicks.kick(decided.lane)
-    elif job.version == 0:
-        return None  # it is no sidecar
-    return job_id
+    latest = NoteLatest(key, job_id, over=before)
+    takes = NoteLatest(place(job.folder), job_id, over=holder)
+    notes = (latest,) if job.version > 0 else (latest, takes)
+    decided = _decide(app, job, dropped, notes)
+    if decided is None and job.version == 0:
+        return None, None  # it is no sidecar
+    return job_id, decided
 
 
-def _repeat(app: App, job: Job) -> str:
+def _repeat(app: App, job: Job) -> None:
     """The job is there; make up for what an earlier delivery may not have come to."""
     if job.status is Status.QUEUED and job.lane is not None:
         app.kicks.kick(job.lane)
-    return job.job_id
 
 
-def _supersede(app: App, key: str, job_id: str) -> None:
+def _supersede(app: App, before: str | None, job_id: str) -> None:
     """A newer version of a sidecar replaces an older one that still waits for images or is held."""
-    before = app.store.latest_job_of(key)
-    if before == job_id:
-        return
-    old = app.store.job(before) if before is not None else None
+    old = app.store.job(before) if before not in (None, job_id) else None
     if old is not None and old.status in (Status.WAITING, Status.HELD):
         note = Finding(field="", message="replaced by a newer version of the sidecar")
         now = app.clock.now()
         closed, writes = settle(old, now, Status.CANCELED, problems=(note,))
         app.store.commit(writes)
         publish(app, closed)
-    app.store.note_latest_job_of(key, job_id)
 
 
-def _decide(app: App, job: Job, dropped: Stored, *, takes_place: bool) -> Job | None:
+def _decide(app: App, job: Job, dropped: Stored, notes: tuple[NoteLatest, ...] = ()) -> Job | None:
     """Reject, wait, or queue; the job as it was committed, or None if nothing has changed.
 
-    With `takes_place` its outbox folder becomes the job's, unless another sidecar goes before.
+    With it are committed the `notes` of what it is the latest of; but its outbox folder is left to
+    another sidecar that goes before.
     """
     settings = app.settings
     planned = plan(app.inbox, dropped, settings.models, settings.regions)
     if isinstance(planned, OurRecord):
         _tell_of_record(app, dropped.key)
         return None
-    if takes_place and not isinstance(planned, Outranked):
-        app.store.note_latest_job_of(place(job.folder), job.job_id)
     if isinstance(planned, list):
-        return _reject(app, job, planned)
+        return _reject(app, job, planned, notes=notes)
     if isinstance(planned, Outranked):
         # The folder is the winner's, and so is the record in it.
         aside = job.model_copy(update={"folder": f"{job.folder}/{job.job_id}"})
-        return _reject(app, aside, [planned.problem])
+        others = tuple(note for note in notes if note.name != place(job.folder))
+        return _reject(app, aside, [planned.problem], notes=others)
     order = planned.order
     if order is None:
         found = look_for(app.inbox, job.sidecar, planned, job.folder, partly=True)
-        return _reject(app, job, [*planned.problems, *found.problems], found.warnings)
+        problems = [*planned.problems, *found.problems]
+        return _reject(app, job, problems, found.warnings, notes=notes)
     job = job.model_copy(
         update={
             "model": order.model,
@@ -165,15 +175,16 @@ def _decide(app: App, job: Job, dropped: Stored, *, takes_place: bool) -> Job | 
     if order.fit and job.version == 0:
         # Mending may take long; should it be cut off, the job is there to be seen.
         job, writes = wait_for(job, app.clock.now(), ())
-        app.store.commit(writes)
+        app.store.commit((*writes, *notes))
+        notes = tuple(replace(note, over=note.job_id) for note in notes)
         publish(app, job)
     # First remember, then look: an image that comes in between finds the sidecar waiting.
     app.store.await_images(job.sidecar, planned.wanted)
     found = look_for(app.inbox, job.sidecar, planned, job.folder)
     if found.missing:
-        return _wait(app, job, found.missing)
+        return _wait(app, job, found.missing, notes)
     if found.problems:
-        rejected = _reject(app, job, found.problems, found.warnings)
+        rejected = _reject(app, job, found.problems, found.warnings, notes=notes)
         app.store.forget_awaiting(job.sidecar, planned.wanted)
         return rejected
     assert order.region is not None  # noqa: S101  the stack's regions are known here
@@ -187,14 +198,22 @@ def _decide(app: App, job: Job, dropped: Stored, *, takes_place: bool) -> Job | 
             "warnings": _as_findings((*order.warnings, *found.warnings)),
         }
     )
-    return queue(app, complete, lane, arrived=job.created_at)
+    return queue(app, complete, lane, arrived=job.created_at, notes=notes)
 
 
-def queue(app: App, job: Job, lane: str, *, arrived: float, scopes: Scopes | None = None) -> Job:
+def queue(
+    app: App,
+    job: Job,
+    lane: str,
+    *,
+    arrived: float,
+    notes: tuple[NoteLatest, ...] = (),
+    scopes: Scopes | None = None,
+) -> Job:
     """Enter a complete job into its lane's backlog, or hold it where it does not fit into a budget.
 
-    `scopes` are the budgets of the presets that it comes under, by folder; None: those that it has. The
-    stack's own is always in force.
+    `notes` are committed with it. `scopes` are the budgets of the presets that it comes under, by
+    folder; None: those that it has. The stack's own is always in force.
     """
     if scopes is not None:
         # A preset at the inbox root must not be taken for the stack.
@@ -206,7 +225,7 @@ def queue(app: App, job: Job, lane: str, *, arrived: float, scopes: Scopes | Non
     images = list(dict.fromkeys(image.key for image in used if not image.is_url))
     for key in images:
         _close_stand_in(app, key, f"used by {job.sidecar}")
-    queued = enter(app, job, lane, arrived=arrived)
+    queued = enter(app, job, lane, arrived=arrived, notes=notes)
     for key in images:
         app.store.forget_lone(key)
     return queued
@@ -224,9 +243,9 @@ def _tell_of_record(app: App, key: str) -> None:
     tell_alerts(app, writes)
 
 
-def submit_again(app: App, job: Job, dropped: Stored) -> Job:
-    """Judge what a sidecar's version asks for anew, as the job given."""
-    return _decide(app, job, dropped, takes_place=False) or job
+def submit_again(app: App, job: Job, dropped: Stored, notes: tuple[NoteLatest, ...]) -> Job:
+    """Judge what a sidecar's version asks for anew, as the job given; `notes` as in `_decide`."""
+    return _decide(app, job, dropped, notes) or job
 
 
 def note_made(app: App, sha256: str, job_id: str) -> None:
@@ -248,7 +267,14 @@ def _as_findings(problems: Iterable[Problem]) -> tuple[Finding, ...]:
     return tuple(Finding(field=p.field, message=p.message) for p in problems)
 
 
-def _reject(app: App, job: Job, problems: list[Problem], warnings: Iterable[Problem] = ()) -> Job:
+def _reject(
+    app: App,
+    job: Job,
+    problems: list[Problem],
+    warnings: Iterable[Problem] = (),
+    *,
+    notes: Writes = (),
+) -> Job:
     now = app.clock.now()
     rejected, writes = settle(
         job,
@@ -257,15 +283,15 @@ def _reject(app: App, job: Job, problems: list[Problem], warnings: Iterable[Prob
         problems=_as_findings(problems),
         warnings=(*job.warnings, *_as_findings(warnings)),
     )
-    app.store.commit(writes)
+    app.store.commit((*writes, *notes))
     return rejected
 
 
-def _wait(app: App, job: Job, missing: tuple[str, ...]) -> Job | None:
+def _wait(app: App, job: Job, missing: tuple[str, ...], notes: Writes) -> Job | None:
     if job.version > 0 and job.missing == missing:
         return None
     waiting, writes = wait_for(job, app.clock.now(), missing)
-    app.store.commit(writes)
+    app.store.commit((*writes, *notes))
     return waiting
 
 
