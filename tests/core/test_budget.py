@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retouch.budget import Budget, Scopes, Sums, day_of
-from retouch.errors import Conflict, ProviderRefused
+from retouch.errors import Conflict, ProviderRefused, TryLater
 from retouch.jobs import Job, NoteLatest, Status
 from retouch.provider.answers import TaskAnswer
 from retouch.records import record
@@ -533,6 +533,16 @@ def test_a_cancel_that_is_carried_out_by_dispatch_gives_back_too() -> None:
     world.operate("cancel", job.job_id)
     assert used(world).images == 1
     world.run(400)
+    assert statuses(world, job) == [Status.CANCELED]
+    assert used(world).images == 0
+
+
+def test_a_job_that_is_refused_for_now_and_was_cancelled_meanwhile_gives_back() -> None:
+    world = world_with(images_per_day=9)
+    job = dropped(world, "a")
+    world.provider.during_call.append(lambda: world.operate("cancel", job.job_id))
+    world.provider.next_calls.append(TryLater("slow down", code="Throttling.RateQuota"))
+    world.dispatch()
     assert statuses(world, job) == [Status.CANCELED]
     assert used(world).images == 0
 
