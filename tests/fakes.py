@@ -21,11 +21,13 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from retouch.budget import Budget, Sums
 from retouch.errors import Conflict, OutcomeUnknown, TryLater
 from retouch.jobs import (
     TERMINAL,
     Alert,
     Answer,
+    Charge,
     ClaimTask,
     Copied,
     Dequeue,
@@ -40,6 +42,7 @@ from retouch.jobs import (
     PutJob,
     PutLane,
     Status,
+    Tally,
     Write,
     Writes,
     lane_id,
@@ -200,6 +203,11 @@ class FakeStore:
         self.alone: dict[str, float] = {}
         self.recorded: dict[str, str] = {}
         self.sweeping = Sweep()
+        self.sums: dict[tuple[str, str], Sums] = {}
+        """By scope and day."""
+        self.tallies: Counter[tuple[str, str]] = Counter()
+        self.queues_held: dict[str, None] = {}
+        self.made: dict[str, str] = {}
         self.published_versions: dict[str, int] = {}
         self.unpublished_since: dict[tuple[str, int], float] = {}
         self.waiting: dict[str, set[str]] = {}
@@ -241,6 +249,32 @@ class FakeStore:
     def answer(self, job_id: str) -> Answer | None:
         """See `retouch.ports.Store`."""
         return self.answers.get(job_id)
+
+    def used_up(self, scope: str, day: str) -> Sums:
+        """See `retouch.ports.Store`."""
+        return self.sums.get((scope, day), Sums())
+
+    def counted(self, name: str, day: str) -> int:
+        """See `retouch.ports.Store`."""
+        return self.tallies[name, day]
+
+    def held_queues(self) -> Sequence[str]:
+        """See `retouch.ports.Store`."""
+        return sorted(self.queues_held)
+
+    def note_held_queue(self, name: str) -> None:
+        """See `retouch.ports.Store`."""
+        with self._effects.effect("note_held_queue"):
+            self.queues_held[name] = None
+
+    def made_by(self, sha256: str) -> str | None:
+        """See `retouch.ports.Store`."""
+        return self.made.get(sha256)
+
+    def note_made(self, sha256: str, job_id: str, expires_at: int) -> None:
+        """See `retouch.ports.Store`."""
+        with self._effects.effect("note_made"):
+            self.made.setdefault(sha256, job_id)
 
     def owner_of(self, task_id: str) -> str | None:
         """See `retouch.ports.Store`."""
@@ -321,6 +355,8 @@ class FakeStore:
         if self.before_commit:
             self.before_commit.popleft()()
         with self._effects.effect("commit"):
+            counted = [(w.scope, w.day) for w in writes if isinstance(w, Charge)]
+            assert len(counted) == len(set(counted)), "no transaction writes an item twice"
             for write in writes:
                 self._check(write)
             for write in writes:
@@ -341,6 +377,17 @@ class FakeStore:
             case ClaimTask(task_id, job_id):
                 if self.claims.get(task_id, job_id) != job_id:
                     raise Conflict(f"{task_id} is another job's")
+            case Charge(scope, day, _, _, currency, most_images, most_cost):
+                sums = self.used_up(scope, day)
+                spent = sums.cost.get(currency or "", 0)
+                for used, most in ((sums.images, most_images), (spent, most_cost)):
+                    if most is not None and used > most:
+                        raise Conflict(
+                            f"{used} are used up in {scope!r}, at most {most} were to be"
+                        )
+            case Tally(name, day, most):
+                if most is not None and self.tallies[name, day] >= most:
+                    raise Conflict(f"{name} is counted {most} times already")
             case NoteLatest(name, _, over):
                 if self.latest.get(name) != over:
                     raise Conflict(f"{self.latest.get(name)} is the latest of {name}, not {over}")
@@ -389,6 +436,14 @@ class FakeStore:
                 self.latest[name] = job_id
             case PutAlert(alert):
                 self.pending_alerts[alert.alert_id] = alert
+            case Charge(scope, day, images, cost, currency):
+                sums = self.used_up(scope, day)
+                costs = dict(sums.cost)
+                if currency is not None:
+                    costs[currency] = costs.get(currency, 0) + cost
+                self.sums[scope, day] = Sums(sums.images + images, costs)
+            case Tally(name, day):
+                self.tallies[name, day] += 1
 
     def published(self, job_id: str) -> int:
         """See `retouch.ports.Store`."""
@@ -979,6 +1034,7 @@ def settings(**changes: Any) -> Settings:
         "prices": Prices(
             {"beijing": {name: Price(Decimal("0.14"), "CNY") for name in (WANX, QWEN, WAN)}}
         ),
+        "budget": Budget(),
         "state_machine_arn": "arn:aws:states:us-east-1:123456789012:stateMachine:edit-job",
     }
     return Settings(**said | changes)

@@ -1,4 +1,4 @@
-"""operate: what a person does to one job: cancel, retry, resolve."""
+"""operate: what a person does to one job: cancel, retry, release, resolve."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class Turn(BaseModel):
 class Command(BaseModel):
     """What a person asks for, from the command line."""
 
-    command: Literal["cancel", "retry", "adopt", "again", "fail"]
+    command: Literal["cancel", "retry", "release", "adopt", "again", "fail"]
     job_id: str = Field(pattern=r"^[a-z0-9]{16}$")
     task_id: str | None = Field(default=None, min_length=1, max_length=LONGEST_TASK_ID)
 

@@ -6,13 +6,14 @@ version it was decided on, so that a decision made on stale state is refused by 
 again. Nothing here does input or output, and times are arguments.
 
     WAITING ─▶ QUEUED ─▶ ADMITTED ─▶ CREATING ─▶ RUNNING ─▶ FINALIZING ─▶ SUCCEEDED
-       │         ▲ ▲         │        │    │        ▲            │  ├───▶ PARTIAL
-       ▼         │ └─────────┴────────┘    ▼        │            │  └───▶ FAILED
-    REJECTED     │  (refused for now)  RESOLVING ───┘ (found)    └─ a synchronous call skips RUNNING
-                 └───────────────────────┘ │
-                        (never made)       ▼
+     │   │       ▲ ▲         │        │    │        ▲            │  ├───▶ PARTIAL
+     │   ▼       │ └─────────┴────────┘    ▼        │            │  └───▶ FAILED
+     │  HELD ────┤  (refused for now)  RESOLVING ───┘ (found)    └─ a synchronous call skips RUNNING
+     ▼           └───────────────────────┘ │
+    REJECTED            (never made)       ▼
                                        UNRESOLVED ─▶ QUEUED, RUNNING or FAILED, as a person says
 
+HELD is what is complete and does not fit into a budget: for room, by itself, or for a person.
 CANCELED follows, on request, from every state before RUNNING, and from RUNNING where the provider
 still takes the cancel. A slot is held from ADMITTED until the provider's task has ended. In flight
 are as many tasks as there are slots; nothing counts them separately.
@@ -22,11 +23,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from retouch.budget import Budget, Hold, day_of, millionths
 from retouch.registry import Json, Mode, Quota
 
 ADMITTED_LEASE_SECONDS: Final = 120.0
@@ -76,6 +79,7 @@ class Status(StrEnum):
     """Where a job is."""
 
     WAITING = "WAITING"
+    HELD = "HELD"
     QUEUED = "QUEUED"
     ADMITTED = "ADMITTED"
     CREATING = "CREATING"
@@ -219,6 +223,39 @@ class Cost(_Stored):
     currency: str | None
 
 
+class BudgetScope(_Stored):
+    """The budget of a preset's folder that a job is under."""
+
+    scope: str
+    budget: Budget
+
+
+class Charged(_Stored):
+    """What a job counts for in the sums of a UTC day, in each of `scopes`; money as in `Cost`."""
+
+    day: str
+    scopes: tuple[str, ...]
+    images: int
+    price: str | None
+    amount: str | None
+    currency: str | None
+
+    @classmethod
+    def of(cls, cost: Cost, day: str, scopes: tuple[str, ...]) -> Charged:
+        """What an estimate counts for."""
+        return cls(day=day, scopes=scopes, **cost.model_dump())
+
+    def with_images(self, images: int) -> Charged:
+        """The same for another number of images."""
+        amount = None if self.price is None else str(Decimal(self.price) * images)
+        return self.model_copy(update={"images": images, "amount": amount})
+
+    @property
+    def cost(self) -> int:
+        """In millionths; 0 without a price."""
+        return 0 if self.price is None else millionths(Decimal(self.price)) * self.images
+
+
 class Job(_Stored):
     """One sidecar resolved against exact object versions; it makes one provider task.
 
@@ -257,6 +294,17 @@ class Job(_Stored):
     problems: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
     missing: tuple[str, ...] = ()
+
+    budgets: tuple[BudgetScope, ...] = ()
+    """Of the presets that it came under. The stack's own is always the one of the settings."""
+    estimate: Cost | None = None
+    """What it makes and costs at the most."""
+    held: Hold | None = None
+    """Why it is HELD."""
+    released_at: float | None = None
+    """When a person let it go on past the budgets."""
+    charged: tuple[Charged, ...] = ()
+    """What it counts for in budgets that count days: once for each time it was sent."""
 
     lane: str | None = None
     queue_key: str | None = None
@@ -360,9 +408,9 @@ class Alert(_Stored):
 
     alert_id: str
     kind: str
-    """`lane-paused`, `lane-resumed` or `results-at-risk`."""
+    """`lane-paused`, `lane-resumed`, `results-at-risk` or `outbox-in-inbox`."""
     about: str
-    """The lane or the job."""
+    """The lane, the job, or the object in the inbox."""
     text: str
     code: str | None = None
     at: float
@@ -463,6 +511,35 @@ class PutAlert:
     alert: Alert
 
 
+@dataclass(frozen=True)
+class Charge:
+    """Add to what is used up in a scope on a UTC day; a negative number gives back.
+
+    Attributes:
+        cost: Millionths of `currency`; 0 where that is None.
+        most_images: What may be used up before; None for whatever there is. The write does not hold
+            if it is more.
+        most_cost: Likewise, of that currency.
+    """
+
+    scope: str
+    day: str
+    images: int
+    cost: int = 0
+    currency: str | None = None
+    most_images: int | None = None
+    most_cost: int | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Count `name` once more on a UTC day; it must have been counted less than `most` times there."""
+
+    name: str
+    day: str
+    most: int | None = None
+
+
 Write = (
     PutJob
     | PutLane
@@ -473,6 +550,8 @@ Write = (
     | ClaimTask
     | NoteLatest
     | PutAlert
+    | Charge
+    | Tally
 )
 Writes = tuple[Write, ...]
 
@@ -516,6 +595,11 @@ def follows(job: Job) -> bool:
     return job.part is not None and job.part.previous is not None
 
 
+def held_queue(scope: str) -> str:
+    """Where jobs wait in order for room in a budget; a backlog like a lane's, and no lane's name."""
+    return f"held:{scope}"
+
+
 def execution_name(job: Job) -> str:
     """One name for each admission and attempt, so that a repeated start changes nothing."""
     return f"{job.job_id}-{job.fence}-{job.attempts}"
@@ -524,11 +608,94 @@ def execution_name(job: Job) -> str:
 # --- decisions ----------------------------------------------------------------------------------------
 
 
-def enter(job: Job, lane: str, now: float, *, arrived: float) -> tuple[Job, Writes]:
-    """Put a new or waiting job into its lane's backlog."""
-    key = queue_key(job.priority, arrived, job.job_id)
-    queued = _touch(job, now, status=Status.QUEUED, lane=lane, queue_key=key, missing=())
-    return queued, (PutJob(queued), Enqueue(lane, key, job.job_id))
+def enter(
+    job: Job,
+    lane: str,
+    now: float,
+    *,
+    arrived: float,
+    charged: Charged | None = None,
+    counted: Writes = (),
+) -> tuple[Job, Writes]:
+    """Put a new, waiting or held job into its lane's backlog.
+
+    `counted` are the writes that add it to what is used up, and `charged` what it counts for there.
+    """
+    key = job.queue_key or queue_key(job.priority, arrived, job.job_id)
+    queued = _touch(
+        job,
+        now,
+        status=Status.QUEUED,
+        lane=lane,
+        queue_key=key,
+        missing=(),
+        held=None,
+        charged=job.charged if charged is None else (*job.charged, charged),
+    )
+    entered = Enqueue(lane, key, job.job_id)
+    return queued, (PutJob(queued), *_unheld(job), entered, *counted)
+
+
+def hold(job: Job, lane: str, now: float, why: Hold, *, arrived: float) -> tuple[Job, Writes]:
+    """Hold a complete job that does not fit into a budget. Its owner is told, and once more where it
+    no longer goes on by itself.
+    """
+    key = job.queue_key or queue_key(job.priority, arrived, job.job_id)
+    told = job.held is not None and job.held.by_itself <= why.by_itself
+    held = _touch(
+        job,
+        now,
+        status=Status.HELD,
+        message_version=job.message_version if told else job.version + 1,
+        lane=lane,
+        queue_key=key,
+        missing=(),
+        held=why,
+    )
+    writes: Writes = (PutJob(held), *_unheld(job))
+    if why.by_itself:
+        writes = (*writes, Enqueue(held_queue(why.scope), key, job.job_id))
+    return held, writes
+
+
+def released(
+    job: Job, lane: str, now: float, *, charged: Charged | None, counted: Writes
+) -> tuple[Job, Writes]:
+    """A person lets a held job go on, past its budgets; it counts in them all the same."""
+    let_go = job.model_copy(update={"released_at": now})
+    return enter(let_go, lane, now, arrived=now, charged=charged, counted=counted)
+
+
+def _unheld(job: Job) -> Writes:
+    """Take a job out of the order in which it waits for room."""
+    if job.held is None or not job.held.by_itself or job.queue_key is None:
+        return ()
+    return (Dequeue(held_queue(job.held.scope), job.queue_key),)
+
+
+def charges(charged: Charged, images: int, cost: int) -> Writes:
+    """The writes that count so many images and millionths in each scope of `charged`."""
+    return tuple(
+        Charge(scope, charged.day, images, cost, charged.currency) for scope in charged.scopes
+    )
+
+
+def _closed(job: Job) -> tuple[Job, Writes]:
+    """A job that ends: what it was charged is brought to what was billed, the rest is given back.
+
+    Where money may have been spent that no bill shows, nothing is given back.
+    """
+    if not job.charged:
+        return job, ()
+    *before, last = job.charged
+    billed = 0 if job.cost is None else job.cost.images
+    if job.doubt is not None:
+        billed = max(billed, last.images)
+    final = last.with_images(billed)
+    images, cost = final.images - last.images, final.cost - last.cost
+    if not images and not cost:
+        return job, ()
+    return job.model_copy(update={"charged": (*before, final)}), charges(last, images, cost)
 
 
 def wait_for(job: Job, now: float, missing: tuple[str, ...]) -> tuple[Job, Writes]:
@@ -544,9 +711,11 @@ def overdue(job: Job, now: float) -> tuple[Job, Writes]:
 
 
 def settle(job: Job, now: float, status: Status, **changes: object) -> tuple[Job, Writes]:
-    """Close a job that holds no slot and is in no backlog."""
-    closed = _touch(job, now, status=status, finished_at=now, blocked=False, **changes)
-    return closed, (PutJob(closed),)
+    """Close a job that holds no slot and is in no lane's backlog."""
+    closed, given_back = _closed(
+        _touch(job, now, status=status, finished_at=now, blocked=False, held=None, **changes)
+    )
+    return closed, (PutJob(closed), *_unheld(job), *given_back)
 
 
 @dataclass(frozen=True)
@@ -710,8 +879,8 @@ def requeue(
         update |= pause
     freed = _put_lane(lane, slots=_without(lane, job), **update)
     if job.cancel_asked_at is not None:
-        closed = _touch(job, now, **{**changes, **_withdrawn(now)})
-        return closed, (PutJob(closed), freed, *alerts)
+        closed, given_back = _closed(_touch(job, now, **{**changes, **_withdrawn(now)}))
+        return closed, (PutJob(closed), freed, *alerts, *given_back)
     queued = _touch(job, now, status=Status.QUEUED, **changes)
     assert job.lane is not None  # noqa: S101  an admitted job has both
     assert job.queue_key is not None  # noqa: S101
@@ -838,9 +1007,11 @@ def extended(job: Job, lane: Lane, now: float) -> Writes:
 
 def refused(job: Job, lane: Lane, now: float, failure: Failure) -> tuple[Job, Writes]:
     """Close an admitted job for which the provider made no task: free the slot."""
-    closed = _touch(job, now, status=Status.FAILED, failure=failure, ended_at=now, finished_at=now)
+    closed, given_back = _closed(
+        _touch(job, now, status=Status.FAILED, failure=failure, ended_at=now, finished_at=now)
+    )
     freed = _put_lane(lane, slots=_without(lane, job), **_sent(job, lane, now))
-    return closed, (PutJob(closed), freed)
+    return closed, (PutJob(closed), freed, *given_back)
 
 
 def restarted(job: Job, now: float) -> tuple[Job, Writes]:
@@ -1014,12 +1185,15 @@ def again(job: Job, lane: Lane, now: float, *, by: str | None = None) -> tuple[J
         note = "the answer to its call was lost, and the provider's list shows no task of it"
         # Of an earlier call of it nobody knows.
         doubt = _sent_again(job)
-        closed = _touch(job, now, **{**_withdrawn(now), "cancel_answer": note, "doubt": doubt})
-        return closed, (PutJob(closed), freed)
+        withdrawn = {**_withdrawn(now), "cancel_answer": note, "doubt": doubt}
+        closed, given_back = _closed(_touch(job, now, **withdrawn))
+        return closed, (PutJob(closed), freed, *given_back)
+    charged, counted = _charged_again(job, now)
     queued = _touch(
         job,
         now,
         status=Status.QUEUED,
+        charged=charged,
         start_at=None,
         intent_at=None,
         lost_at=None,
@@ -1034,7 +1208,15 @@ def again(job: Job, lane: Lane, now: float, *, by: str | None = None) -> tuple[J
     )
     assert job.lane is not None  # noqa: S101  it was admitted once
     assert job.queue_key is not None  # noqa: S101
-    return queued, (PutJob(queued), freed, Enqueue(job.lane, job.queue_key, job.job_id))
+    return queued, (PutJob(queued), freed, Enqueue(job.lane, job.queue_key, job.job_id), *counted)
+
+
+def _charged_again(job: Job, now: float) -> tuple[tuple[Charged, ...], Writes]:
+    """A call made again counts again, whatever room there is; the first may have been billed."""
+    if not job.charged:
+        return (), ()
+    again = job.charged[-1].model_copy(update={"day": day_of(now)})
+    return (*job.charged, again), charges(again, again.images, again.cost)
 
 
 def unresolved(
@@ -1069,9 +1251,11 @@ def given_up(job: Job, now: float) -> tuple[Job, Writes]:
 
 
 def withdraw(job: Job, lane: Lane | None, now: float) -> tuple[Job, Writes]:
-    """Close a job on request before its call was made: waiting, queued, or admitted (with `lane`)."""
-    closed = _touch(job, now, **_withdrawn(now))
-    writes: Writes = (PutJob(closed),)
+    """Close a job on request before its call was made: waiting, held, queued, or admitted (with
+    `lane`).
+    """
+    closed, given_back = _closed(_touch(job, now, **_withdrawn(now)))
+    writes: Writes = (PutJob(closed), *_unheld(job), *given_back)
     if job.status is Status.QUEUED and job.lane is not None and job.queue_key is not None:
         writes = (*writes, Dequeue(job.lane, job.queue_key))
     if job.status is Status.ADMITTED and lane is not None:
@@ -1087,6 +1271,7 @@ def _withdrawn(now: float) -> dict[str, object]:
         "failure": failure,
         "cancel_asked_at": now,
         "missing": (),
+        "held": None,
         "blocked": False,
     }
 
@@ -1136,6 +1321,7 @@ def copy_of(job: Job, job_id: str, folder: str, now: float) -> Job:
         path=job.path,
         labels=job.labels,
         priority=job.priority,
+        budgets=job.budgets,
         warnings=job.warnings,
         retry_of=job.job_id,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Protocol
 
+from retouch.budget import Sums
 from retouch.jobs import Alert, Answer, Copied, Enqueue, Job, Lane, Output, Status, Writes
 from retouch.provider.answers import ListedTask, TaskAnswer
 from retouch.provider.requests import Request
@@ -48,6 +49,30 @@ class Store(Protocol):
 
     def answer(self, job_id: str) -> Answer | None:
         """The kept answer of a synchronous call."""
+        ...
+
+    def used_up(self, scope: str, day: str) -> Sums:
+        """What counts against a scope's budget on a UTC day."""
+        ...
+
+    def counted(self, name: str, day: str) -> int:
+        """How often something was counted on a UTC day (`retouch.jobs.Tally`)."""
+        ...
+
+    def held_queues(self) -> Sequence[str]:
+        """Every backlog that a job ever waited in for room in a budget."""
+        ...
+
+    def note_held_queue(self, name: str) -> None:
+        """Remember that there is one of that name."""
+        ...
+
+    def made_by(self, sha256: str) -> str | None:
+        """The job that wrote these bytes into the outbox, in the last months."""
+        ...
+
+    def note_made(self, sha256: str, job_id: str, expires_at: int) -> None:
+        """Remember it until then (Unix seconds); of several jobs the first."""
         ...
 
     def lanes(self) -> Sequence[str]:

@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from retouch import sidecar
+from retouch.budget import Budget, parse
 from retouch.registry import Json
 from retouch.sidecar import Problem, closest, shown
 
 LOCKED: Final = "locked"
+BUDGET: Final = "budget"
 _BY_NAME: Final = ("parameters", "labels")
 """Fields that are merged name by name."""
 _OF_A_PRESET: Final = tuple(
     name for name in (*sidecar.FIELDS, sidecar.VARIANTS, sidecar.STEPS) if name != "images"
 )
-_NOT_INHERITED: Final = ("$schema", LOCKED)
+_NOT_INHERITED: Final = ("$schema", LOCKED, BUDGET)
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,23 @@ def check(raw: Mapping[str, Json]) -> list[Problem]:
         if name == "images":
             said = "does not belong in a preset; a sidecar names its images"
             problems.append(Problem(name, said))
-        elif name not in (*_OF_A_PRESET, LOCKED):
-            near = closest(name, (*_OF_A_PRESET, LOCKED))
+        elif name not in (*_OF_A_PRESET, LOCKED, BUDGET):
+            near = closest(name, (*_OF_A_PRESET, LOCKED, BUDGET))
             problems.append(Problem(name[:60], f"is not a field of a preset{near}"))
     mask = raw.get("mask")
     if isinstance(mask, str) and not mask.startswith(("/", "https://")):
         said = f'{shown(mask)} is not allowed in a preset; a name from the inbox root ("/…") is'
         problems.append(Problem("mask", said))
+    budget = parse(raw[BUDGET]) if raw.get(BUDGET) is not None else None
+    for wrong in budget if isinstance(budget, list) else ():
+        problems.append(Problem(".".join(filter(None, (BUDGET, wrong.field))), wrong.message))
     return [*problems, *_check_locked(raw.get(LOCKED))]
+
+
+def budget_of(raw: Mapping[str, Json]) -> Budget | None:
+    """The limits that a preset sets for everything below it, if it sets any that can be read."""
+    budget = parse(raw[BUDGET]) if raw.get(BUDGET) is not None else None
+    return budget if isinstance(budget, Budget) else None
 
 
 def _check_locked(locked: Json) -> Iterable[Problem]:

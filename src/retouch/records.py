@@ -88,6 +88,8 @@ def record(job: Job) -> dict[str, Json]:
         "warnings": _findings(job.warnings),
         "labels": dict(job.labels),
         "priority": job.priority,
+        "held": None if job.held is None else job.held.model_dump(mode="json"),
+        "released": iso(job.released_at),
         "lane": job.lane,
         "region": None if job.lane is None else region_of(job.lane),
         "model": job.model,
@@ -139,7 +141,9 @@ def record(job: Job) -> dict[str, Json]:
         "retry_of": job.retry_of,
         "retried_as": job.retried_as,
         "usage": dict(job.usage),
+        "estimate": None if job.estimate is None else job.estimate.model_dump(mode="json"),
         "cost": None if job.cost is None else job.cost.model_dump(mode="json"),
+        "charged": [charged.model_dump(mode="json") for charged in job.charged],
     }
 
 
@@ -168,6 +172,7 @@ def announcement(job: Job, *, stack: str, inbox: str, outbox: str) -> dict[str, 
         "problems": len(job.problems),
         "failure": None if failure is None else {"code": failure.code},
         "doubt": job.doubt is not None,
+        "held": None if job.held is None else {"reason": str(job.held.reason)},
         "cost": None if job.cost is None else job.cost.model_dump(mode="json"),
         "at": iso(job.updated_at),
     }

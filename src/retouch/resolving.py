@@ -15,14 +15,16 @@ from dataclasses import dataclass, field, replace
 
 from retouch import fitting, imaging, keys, sidecar
 from retouch import presets as presets_
+from retouch.budget import Budget, Scopes
 from retouch.catalogue import Catalogue
 from retouch.fitting import CannotFit, Fitted
 from retouch.imaging import ImageFacts, UnreadableImage
 from retouch.jobs import Mended, Output, Preset, Source
 from retouch.parts import Part, check_step, unfold
 from retouch.ports import Inbox, Outbox, Stored
-from retouch.presets import Layer, Merged, merge, origin
+from retouch.presets import Layer, Merged, budget_of, merge, origin
 from retouch.registry import MODELS, Json
+from retouch.runaway import LARGEST_RECORD, is_record
 from retouch.sidecar import Draft, Order, Problem
 
 
@@ -43,6 +45,8 @@ class Plan:
     fields: Mapping[str, str]
     """The field that names each of them."""
     problems: tuple[Problem, ...] = ()
+    scopes: Scopes = ()
+    """The budgets of the presets that it comes under, by folder."""
     unnamed: str | None = None
     """Set where the sidecar is named after an image that is not there: `shoes/red.*`."""
 
@@ -58,6 +62,18 @@ class Outranked:
     def problem(self) -> Problem:
         """In words."""
         return Problem("", f"{self.image} is described by {self.winner}, which goes first")
+
+
+@dataclass(frozen=True)
+class OurRecord:
+    """No sidecar, but a record that retouch wrote into an outbox; it is ignored."""
+
+    key: str
+
+    @property
+    def problem(self) -> Problem:
+        """In words."""
+        return Problem("", "this is a record of retouch from an outbox, no sidecar; it is ignored")
 
 
 @dataclass
@@ -88,6 +104,8 @@ class Reading:
     merged: Merged
     presets: tuple[Preset, ...]
     problems: tuple[Problem, ...] = ()
+    scopes: Scopes = ()
+    """The presets' budgets, by folder."""
 
     @property
     def whole(self) -> bool:
@@ -116,18 +134,39 @@ class Reading:
 
 
 def read_drop(
-    inbox: Inbox, key: str, dropped: Stored | None, pinned: Sequence[Preset] | None = None
-) -> Reading:
-    """A version of the sidecar of that key, or none at all, under the presets that apply to it.
+    inbox: Inbox, key: str, dropped: Stored, pinned: Sequence[Preset] | None = None
+) -> Reading | OurRecord:
+    """A version of the sidecar of that key under the presets that apply to it.
 
     Those are the ones there now, or the `pinned` ones.
     """
+    data: bytes | None = None
+    if dropped.size <= LARGEST_RECORD:
+        data = inbox.read(dropped.key, dropped.version_id)
+    if data is not None and is_record(data):
+        return OurRecord(key)
+    return _read(inbox, key, _json(data, dropped.size, "sidecar"), pinned)
+
+
+def read_alone(inbox: Inbox, key: str, pinned: Sequence[Preset] | None = None) -> Reading:
+    """As `read_drop`, of an image that has no sidecar; `key` is the one that it would have."""
+    return _read(inbox, key, None, pinned)
+
+
+def _read(
+    inbox: Inbox,
+    key: str,
+    own: dict[str, Json] | Problem | None,
+    pinned: Sequence[Preset] | None,
+) -> Reading:
     problems: list[Problem] = []
+    scopes: list[tuple[str, Budget]] = []
     presets: list[Preset] = []
     layers: list[Layer] = []
     for preset, size in _presets(inbox, key, pinned):
         presets.append(preset)
-        raw = _json(inbox, preset.key, preset.version_id, size)
+        data = inbox.read(preset.key, preset.version_id) if size <= sidecar.MAX_BYTES else None
+        raw = _json(data, size, "preset")
         wrong = [raw] if isinstance(raw, Problem) else presets_.check(raw)
         problems += [
             Problem(" ".join(filter(None, (preset.key, problem.field))), problem.message)
@@ -135,24 +174,24 @@ def read_drop(
         ]
         if not isinstance(raw, Problem):
             layers.append(Layer(preset.key, raw))
-    own: Mapping[str, Json] = {}
-    if dropped is not None:
-        raw = _json(inbox, dropped.key, dropped.version_id, dropped.size)
-        if isinstance(raw, Problem):
-            return Reading(key, (), Merged(), tuple(presets), (raw, *problems))
-        own = raw
+            if (budget := budget_of(raw)) is not None:
+                scopes.append((keys.below(preset.key).rstrip("/"), budget))
+    if isinstance(own, Problem):
+        return Reading(key, (), Merged(), tuple(presets), (own, *problems))
+    if own is not None:
         layers.append(Layer(key, own))
-        if presets_.LOCKED in own:
-            said = "is not a field of a sidecar; it belongs in a _preset.json"
-            problems.append(Problem(presets_.LOCKED, said))
+        for name in (presets_.LOCKED, presets_.BUDGET):
+            if name in own:
+                said = "is not a field of a sidecar; it belongs in a _preset.json"
+                problems.append(Problem(name, said))
     merged = merge(layers)
-    if "$schema" in own:
+    if own is not None and "$schema" in own:
         merged.raw["$schema"] = own["$schema"]
     problems += merged.problems
     parts = unfold(merged.raw)
     found = [part for part in parts if isinstance(part, Part)]
     problems += [problem for problem in parts if isinstance(problem, Problem)]
-    return Reading(key, tuple(found), merged, tuple(presets), tuple(problems))
+    return Reading(key, tuple(found), merged, tuple(presets), tuple(problems), tuple(scopes))
 
 
 def _presets(
@@ -167,14 +206,12 @@ def _presets(
             yield Preset(key=name, version_id=stored.version_id), stored.size
 
 
-def _json(inbox: Inbox, key: str, version_id: str, size: int) -> dict[str, Json] | Problem:
-    """The JSON object in a file, or what is wrong with it."""
+def _json(data: bytes | None, size: int, what: str) -> dict[str, Json] | Problem:
+    """The JSON object in a file of that size, or what is wrong with it."""
     if size > sidecar.MAX_BYTES:
-        said = f"a sidecar has at most {sidecar.MAX_BYTES} bytes, this one has {size}"
+        said = f"a {what} has at most {sidecar.MAX_BYTES} bytes, this one has {size}"
         return Problem("", said)
-    data = inbox.read(key, version_id)
     if data is None:
-        what = "preset" if key.rpartition("/")[2] == keys.PRESET else "sidecar"
         return Problem("", f"the {what} was deleted before it could be read")
     return sidecar.read(data)
 
@@ -226,6 +263,7 @@ def plan(
         wanted=tuple(fields),
         fields=fields,
         problems=tuple(problems),
+        scopes=reading.scopes,
         unnamed=f"{keys.image_prefix(reading.key)}*" if needs_image and not names else None,
     )
 
@@ -235,7 +273,7 @@ def check_preset(
 ) -> list[Problem]:
     """What is wrong with a preset, together with those above it, as far as that can be told."""
     image = f"{keys.below(key)}image.jpg"
-    reading = read_drop(inbox, f"{image}.json", None)
+    reading = read_alone(inbox, f"{image}.json")
     problems = list(reading.problems)
     if not problems and reading.whole:
         for part in reading.parts:

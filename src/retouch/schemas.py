@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from retouch.budget import Reason
 from retouch.registry import Json, Mode
 from retouch.sidecar import SCHEMA_ID
 
@@ -77,13 +78,14 @@ _DECIMAL_OR_NULL: Final[Schema] = {
     "pattern": r"^\d+(\.\d+)?([Ee][+-]?\d+)?$",
 }
 _LABELS: Final[Schema] = {"type": "object", "additionalProperties": _TEXT}
+_MONEY: Final[dict[str, Schema]] = {
+    "images": _COUNT,
+    "price": _DECIMAL_OR_NULL,
+    "amount": _DECIMAL_OR_NULL,
+    "currency": _TEXT_OR_NULL,
+}
 _COST: Final = _object(
-    {
-        "images": _COUNT,
-        "price": _DECIMAL_OR_NULL,
-        "amount": _DECIMAL_OR_NULL,
-        "currency": _TEXT_OR_NULL,
-    },
+    _MONEY,
     says="Images billed × price; null where no price is configured.",
 )
 _SHA256: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -114,6 +116,7 @@ _EVENT: Final[dict[str, Schema]] = {
     "problems": {**_COUNT, "description": "How many job.json names."},
     "failure": _or_null(_object({"code": _SOME_TEXT})),
     "doubt": {**_BOOLEAN, "description": "Money may have been spent for nothing or twice."},
+    "held": _or_null(_object({"reason": {"enum": [*Reason]}})),
     "cost": _or_null(_COST),
     "at": _TIME,
 }
@@ -151,8 +154,8 @@ _STATES: Final[dict[str, Stage]] = {
     ),
     "HELD": Stage(
         "Complete; waits for the budget of another day, or for `retouch release`.",
-        {**_NOTHING_YET, "model": _SOME_TEXT},
-        {"model": _SOME_TEXT, "request": _ANY_OBJECT, **_UNPAID},
+        {**_NOTHING_YET, **_IN_LANE, "held": _object({"reason": {"enum": [*Reason]}})},
+        {**_CALLED, **_UNPAID, "held": _ANY_OBJECT},
     ),
     "QUEUED": Stage(
         "Waits for its turn in its lane.", {**_NOTHING_YET, **_IN_LANE}, {**_CALLED, **_UNPAID}
@@ -275,6 +278,7 @@ _LANE: Final[Schema] = {"type": "string", "pattern": "^[a-z]+:[A-Za-z0-9._-]+$"}
 _ALERTS: Final[dict[str, Mapping[str, Schema]]] = {
     "lane-paused": {"about": _LANE, "code": _SOME_TEXT},
     "lane-resumed": {"about": _LANE, "code": _NULL},
+    "outbox-in-inbox": {"about": _SOME_TEXT, "code": _NULL},
     "results-at-risk": {"about": _JOB_ID},
 }
 
@@ -338,6 +342,7 @@ _SOURCE: Final[Schema] = {
     ]
 }
 
+_REASON: Final[Schema] = {"enum": [*Reason]}
 _PART: Final = _object(
     {
         "number": _COUNT,
@@ -363,6 +368,17 @@ _RECORD: Final[dict[str, Schema]] = {
     "warnings": _list(_FINDING),
     "labels": _LABELS,
     "priority": {"type": "integer", "minimum": 0, "maximum": 9},
+    "held": _or_null(
+        _object(
+            {
+                "reason": _REASON,
+                "scope": {**_TEXT, "description": "A preset's folder; empty for the stack."},
+                "by_itself": _BOOLEAN,
+                "message": _SOME_TEXT,
+            }
+        )
+    ),
+    "released": _TIME_OR_NULL,
     "lane": _TEXT_OR_NULL,
     "region": _TEXT_OR_NULL,
     "model": _TEXT_OR_NULL,
@@ -422,7 +438,11 @@ _RECORD: Final[dict[str, Schema]] = {
     "retry_of": _JOB_ID_OR_NULL,
     "retried_as": _JOB_ID_OR_NULL,
     "usage": {"type": "object", "description": "The provider's own counts."},
+    "estimate": _or_null(_COST),
     "cost": _or_null(_COST),
+    "charged": _list(
+        _object({"day": _SOME_TEXT, "scopes": _list(_TEXT), **_MONEY}),
+    ),
 }
 """Every field of `job.json`, in order."""
 

@@ -16,6 +16,7 @@ from enum import StrEnum
 from importlib import resources
 from typing import Final
 
+from retouch.budget import SAME_PER_DAY, Budget, parse
 from retouch.catalogue import Catalogue, catalogue
 from retouch.errors import SettingsError
 from retouch.registry import REGIONS
@@ -101,6 +102,26 @@ class Prices:
         return cls(table)
 
 
+def budget(text: str) -> Budget:
+    """The stack's budget, from JSON. The very same job may be made ten times a day if it does not say
+    otherwise, so that a runaway is caught in every stack.
+
+    Raises:
+        SettingsError: it is none; the message names what is wrong in it.
+    """
+    try:
+        raw: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{_PREFIX}BUDGET is not JSON: {error}") from error
+    found = parse(raw)
+    if isinstance(found, list):
+        said = "; ".join(f"{field}: {message}" if field else message for field, message in found)
+        raise SettingsError(f"{_PREFIX}BUDGET: {said}")
+    if found.same_per_day is None:
+        return found.model_copy(update={"same_per_day": SAME_PER_DAY})
+    return found
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything a function needs to know of its stack."""
@@ -124,6 +145,7 @@ class Settings:
     account_shared: bool
     """Whether others use the provider's account too, so that an unknown task may be theirs."""
     prices: Prices
+    budget: Budget
     state_machine_arn: str | None
     """Only functions that start executions have it."""
 
@@ -178,6 +200,7 @@ class Settings:
             sync_window=number("SYNC_WINDOW"),
             account_shared=one_of("ACCOUNT_USE", ("alone", "shared")) == "shared",
             prices=Prices.load(need("PRICES")),
+            budget=budget(need("BUDGET")),
             state_machine_arn=env.get(_PREFIX + "STATE_MACHINE_ARN"),
         )
 

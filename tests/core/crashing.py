@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from retouch.budget import STACK, day_of
 from retouch.errors import OperatorError, OutcomeUnknown, TryLater
 from retouch.jobs import (
     ADMITTED_LEASE_SECONDS,
@@ -29,6 +30,7 @@ from retouch.jobs import (
     Lane,
     Status,
     execution_name,
+    held_queue,
     results_from,
 )
 from retouch.ports import SETTLE_SECONDS, Errand
@@ -695,6 +697,7 @@ class Rules:
             self._look_at_lanes()
             self._look_at_calls()
             self._look_at_money()
+            self._look_at_sums()
         self._look_at_rounds()
 
     def _look_at_history(self) -> None:
@@ -708,6 +711,9 @@ class Rules:
                 self.closing[job.job_id, job.version] = job
             elif job.status is Status.UNRESOLVED:
                 assert job.doubt, "nobody knows why it is held"
+                if before is None or before.status is not job.status:
+                    self.closing[job.job_id, job.version] = job
+            elif job.status is Status.HELD:
                 if before is None or before.status is not job.status:
                     self.closing[job.job_id, job.version] = job
             elif job.overdue_at is not None and (before is None or before.overdue_at is None):
@@ -791,6 +797,32 @@ class Rules:
         for prompt, count in self.stage.provider.sent.items():
             assert count <= allowed[prompt], f"{prompt!r} was sent {count} times, unmarked"
 
+    def _look_at_sums(self) -> None:
+        """What is used up of each day is what the jobs count for, and no more than the limit, but for
+        what a person let go or what was sent again.
+        """
+        stage = self.stage
+        sums: dict[tuple[str, str], Counter[str]] = {}
+        past: set[tuple[str, str]] = set()
+        for job in stage.store.jobs.values():
+            assert (job.status is Status.HELD) == (job.held is not None), job
+            for charged in job.charged:
+                for scope in charged.scopes:
+                    at = sums.setdefault((scope, charged.day), Counter())
+                    at["images"] += charged.images
+                    at[charged.currency or "none"] += charged.cost
+                    if job.released_at is not None or job.sent_again:
+                        past.add((scope, charged.day))
+        assert sums.keys() == stage.store.sums.keys(), "a day was charged for nobody"
+        for (scope, day), counted in sums.items():
+            used = stage.store.sums[scope, day]
+            assert used.images == counted["images"], f"{used} are used up, {counted} were charged"
+            for currency, cost in used.cost.items():
+                assert cost == counted[currency], f"{used} are used up, {counted} were charged"
+            most = stage.settings.budget.images_per_day
+            if scope == STACK and most is not None and (scope, day) not in past:
+                assert used.images <= most, f"{used.images} images on {day}, and {most} are allowed"
+
     # --- how soon things are healed ---
 
     def _look_at_rounds(self) -> None:
@@ -814,9 +846,12 @@ class Rules:
             since = self._stale_since(job)
             if since is not None:
                 yield ("job", job.job_id, str(job.version), str(job.status)), since
+            if self._could_be_entered(job):
+                yield ("held", job.job_id), max([stage.clock.now(), *stage.rounds[-1:]])
             made = results_from(job) if self._may_have_results(job) else None
             if made is not None and job.at_risk_at is None:
-                yield ("results", job.job_id), made + RISK_SECONDS
+                # Of this call: a job that is sent again has other results.
+                yield ("results", job.job_id, str(made)), made + RISK_SECONDS
         for change, told in store.unpublished_since.items():
             yield ("unpublished", change[0], str(change[1])), told + STALE_SECONDS
         for alert in store.pending_alerts.values():
@@ -834,7 +869,7 @@ class Rules:
 
     def _may_have_results(self, job: Job) -> bool:
         """Whether something lies at the provider that vanishes if it is not fetched in time."""
-        if job.status.terminal or job.status in (Status.WAITING, Status.QUEUED):
+        if job.status.terminal or job.status in (Status.WAITING, Status.HELD, Status.QUEUED):
             return False
         sync = call_of(self.stage, job) is Mode.SYNC
         return not sync or job.status is Status.FINALIZING
@@ -842,7 +877,7 @@ class Rules:
     def _stale_since(self, job: Job) -> float | None:
         """From when on nobody can be at work on a job; None if somebody is, or has no need to."""
         stage = self.stage
-        if job.status.settled or job.status in (Status.WAITING, Status.QUEUED):
+        if job.status.settled or job.status in (Status.WAITING, Status.HELD, Status.QUEUED):
             return None
         if stage.executions.alive(execution_name(job)):
             return None
@@ -860,6 +895,18 @@ class Rules:
                 since = job.updated_at
         halted = stage.halted.get(execution_name(job), 0.0)
         return max(since, job.updated_at + UNSEEN_SECONDS, halted)
+
+    def _could_be_entered(self, job: Job) -> bool:
+        """Whether a job waits for room in the stack's budget that is there, and is the first."""
+        if job.held is None or not job.held.by_itself:
+            return False
+        stage = self.stage
+        head = stage.store.backlog(held_queue(STACK), 1)
+        assert head, "a job waits for room, and nobody will come to it"
+        used = stage.store.used_up(STACK, day_of(stage.clock.now())).images
+        images = 0 if job.estimate is None else job.estimate.images
+        most = stage.settings.budget.images_per_day
+        return head[0].job_id == job.job_id and most is not None and used + images <= most
 
     def _could_go_on(self, name: str, lane: Lane) -> bool:
         """Whether a lane has work and room for it, and nobody knows."""
@@ -885,6 +932,7 @@ class Rules:
             self._look_at_record(job)
             self._look_at_images(job)
         self._look_at_bills()
+        self._look_at_charges()
         for name in store.known_lanes:
             lane = store.lane(name)
             assert not lane.slots, f"a slot is left in {name}"
@@ -936,7 +984,21 @@ class Rules:
             doubted = any(job.doubt for job in mine)
             assert billed == shown or doubted, f"{billed} billed, {shown} shown, and no doubt"
             marked = any(job.sent_again or job.resolution or job.retry_of for job in mine)
-            assert billed <= 1 or marked, f"{prompt!r} was billed {billed} times, unmarked"
+            assert billed <= len(mine) or marked, f"{prompt!r} was billed {billed} times, unmarked"
+
+    def _look_at_charges(self) -> None:
+        """What was charged is what was billed, unless there is a doubt; then it is no less."""
+        provider = self.stage.provider
+        if not self.stage.settings.budget.counts_days:
+            return
+        for prompt in {job.prompt or "" for job in self.stage.store.jobs.values()}:
+            mine = [job for job in self.stage.store.jobs.values() if (job.prompt or "") == prompt]
+            charged = sum(charge.images for job in mine for charge in job.charged)
+            billed = provider.billed_of(prompt)  # each task makes one image
+            if any(job.doubt for job in mine):
+                assert charged >= billed, f"{charged} charged, {billed} billed"
+            else:
+                assert charged == billed, f"{charged} charged, {billed} billed"
 
     def _look_at_messages(self) -> None:
         stage = self.stage
@@ -992,6 +1054,8 @@ class Scenario:
         ends: How each job, by its prompt, ends where nobody dies; in order, where several have one.
         also: How they may end besides, where somebody dies.
         waiting: Whether something is left waiting in the end.
+        patience: By how much later, in seconds, it may end where somebody dies: what may have been
+            billed stays charged, and what is held waits for the turn of the day.
     """
 
     name: str
@@ -1001,6 +1065,7 @@ class Scenario:
     waiting: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
     least_seconds: float = 0.0
+    patience: float = 0.0
 
 
 @dataclass(frozen=True)

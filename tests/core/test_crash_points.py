@@ -12,10 +12,12 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Final
 
 import pytest
 
+from retouch.budget import Budget
 from retouch.catalogue import catalogue
 from retouch.errors import AccountRefused, ProviderRefused, TryLater
 from retouch.jobs import ADMITTED_LEASE_SECONDS, EMPTY_SECONDS, GENERATE_SECONDS, Failure, Status
@@ -206,6 +208,45 @@ def rejected(stage: Stage) -> None:
     drop(stage, "red", 1.0, parameters={"n": 99})
 
 
+MIDNIGHT_SECONDS: Final = 6400.0
+"""From the start to the turn of the UTC day."""
+
+
+def over_the_day(stage: Stage) -> None:
+    """Two jobs, and room for one a day, just before the day turns; it is given back by neither."""
+    drop(stage, "red", MIDNIGHT_SECONDS - 130.0)
+    drop(stage, "blue", MIDNIGHT_SECONDS - 120.0)
+
+
+def over_the_day_refunded(stage: Stage) -> None:
+    """The first fails unbilled, so that there is room for the second on the very same day."""
+    drop(stage, "red", 1.0)
+    drop(stage, "blue", 2.0)
+    stage.provider.answers["task-0001"] = TaskAnswer(
+        status="FAILED", failure=Failure(code="InternalError", message="no")
+    )
+
+
+def held_and_released(stage: Stage) -> None:
+    drop(stage, "red", 1.0)
+    drop(stage, "blue", 2.0)
+    stage.persons.append(person("release", Status.HELD))
+
+
+def held_and_cancelled(stage: Stage) -> None:
+    drop(stage, "red", 1.0)
+    drop(stage, "blue", 2.0)
+    stage.persons.append(person("cancel", Status.HELD))
+
+
+def again_and_again(stage: Stage) -> None:
+    """The very same job twice, and once a day is allowed; a person releases it."""
+    drop(stage, "red", 1.0)
+    drop(stage, "blue", 2.0, prompt="red")
+    stage.persons.append(person("release", Status.HELD))
+
+
+ONE_A_DAY: Final = {"budget": Budget(images_per_day=1, cost_per_day={"CNY": Decimal(1)})}
 ONE_AT_ONCE: Final = {
     "models": MODELS
     | {WANX: catalogue(json.dumps({WANX: {"quota": {"creates": 2, "running": 1}}}))[WANX]},
@@ -274,6 +315,40 @@ SCENARIOS: Final = (
         {"red": (UNRESOLVED,)},
         also={"red": (SUCCEEDED,)},
     ),
+    Scenario(
+        "held until the day turns",
+        over_the_day,
+        {"red": (SUCCEEDED,), "blue": (SUCCEEDED,)},
+        changes=ONE_A_DAY,
+    ),
+    Scenario(
+        "held until room is given back",
+        over_the_day_refunded,
+        {"red": (FAILED,), "blue": (SUCCEEDED,)},
+        # Where blue comes first it is red's turn to wait, and blue's task that fails.
+        also={"red": (SUCCEEDED,), "blue": (FAILED,)},
+        changes=ONE_A_DAY,
+        patience=MIDNIGHT_SECONDS,
+    ),
+    Scenario(
+        "held and released",
+        held_and_released,
+        {"red": (SUCCEEDED,), "blue": (SUCCEEDED,)},
+        changes=ONE_A_DAY,
+    ),
+    Scenario(
+        "held and cancelled",
+        held_and_cancelled,
+        {"red": (SUCCEEDED,), "blue": (CANCELED,)},
+        also={"red": (CANCELED,), "blue": (SUCCEEDED,)},
+        changes=ONE_A_DAY,
+    ),
+    Scenario(
+        "again and again",
+        again_and_again,
+        {"red": (SUCCEEDED, SUCCEEDED)},
+        changes={"budget": Budget(same_per_day=1)},
+    ),
     Scenario("overdue", overdue, {"red": (Status.WAITING,)}, waiting=True, least_seconds=1000.0),
     Scenario("alone", alone, RED),
     Scenario("alone, then its sidecar", alone_then_sidecar, {"sidecar": (SUCCEEDED,)}),
@@ -318,7 +393,9 @@ def test_a_crash_at_any_effect(scenario: Scenario) -> None:
 
     print(f"{scenario.name}: {2 * clean.count} runs; latest ends (seconds): {worst}")
     assert not broken
-    late_ones = {name: late for name, late in worst.items() if late[0] > LATEST[name]}
+    late_ones = {
+        name: late for name, late in worst.items() if late[0] > LATEST[name] + scenario.patience
+    }
     assert not late_ones
 
 

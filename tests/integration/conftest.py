@@ -142,6 +142,7 @@ class Stack:
             "RETOUCH_SYNC_WINDOW": "4",
             "RETOUCH_ACCOUNT_USE": "alone",
             "RETOUCH_PRICES": "{}",
+            "RETOUCH_BUDGET": "{}",
             "RETOUCH_STATE_MACHINE_ARN": self.state_machine_arn,
             "RETOUCH_WEBHOOK_URL": HOOK,
             "RETOUCH_WEBHOOK_SECRET": self.webhook_secret,

@@ -227,6 +227,7 @@ def test_a_function_gets_every_setting_that_the_code_reads_and_no_other(
         "RETOUCH_INPUT_DELIVERY": "presigned",
         "RETOUCH_ACCOUNT_USE": "alone",
         "RETOUCH_PRICES": "{}",
+        "RETOUCH_BUDGET": "{}",
         "RETOUCH_PROVIDER_BASE_URLS": "{}",
         "RETOUCH_PROVIDER_WORKSPACES": "{}",
         "RETOUCH_MODELS": "{}",

@@ -1,4 +1,4 @@
-"""`retouch cancel`, `retry` and `resolve` as somebody types them, against a stack on AWS.
+"""`retouch cancel`, `retry`, `release` and `resolve` as somebody types them, against a stack on AWS.
 
 The table is moto's. CloudFormation and Lambda are a web server on loopback, which boto3 is pointed to
 by the variables that it has for that; what `operate` really does is tested with its handler.
@@ -191,6 +191,7 @@ def retouch(
 COMMANDS = (
     ("cancel", JOB),
     ("retry", JOB),
+    ("release", JOB),
     ("resolve", JOB, "--again"),
     ("resolve", JOB, "--fail"),
     ("resolve", JOB, "--adopt", "task-1"),
@@ -222,7 +223,9 @@ def test_resolve_needs_exactly_one_decision(
     assert (cloud.described, cloud.invoked) == (0, [])
 
 
-@pytest.mark.parametrize("arguments", [("resolve", JOB, "--adopt"), ("cancel",), ("retry",)])
+@pytest.mark.parametrize(
+    "arguments", [("resolve", JOB, "--adopt"), ("cancel",), ("retry",), ("release",)]
+)
 def test_what_is_missing_is_named(retouch: Shell, cloud: Cloud, arguments: tuple[str, ...]) -> None:
     # `--adopt` swallows what follows it, as every option with a value does.
     said = retouch(*arguments)
@@ -263,6 +266,7 @@ def test_a_job_that_is_not_there_is_wrong_input(retouch: Shell, cloud: Cloud, na
     [
         (("cancel", "{}"), {"command": "cancel", "task_id": None}),
         (("retry", "{}"), {"command": "retry", "task_id": None}),
+        (("release", "{}"), {"command": "release", "task_id": None}),
         (("resolve", "{}", "--again"), {"command": "again", "task_id": None}),
         (("resolve", "{}", "--fail"), {"command": "fail", "task_id": None}),
         (("resolve", "{}", "--adopt", "86ec-f553"), {"command": "adopt", "task_id": "86ec-f553"}),

@@ -40,6 +40,7 @@ COMPLETE = {
     "RETOUCH_SYNC_WINDOW": "4",
     "RETOUCH_ACCOUNT_USE": "alone",
     "RETOUCH_PRICES": "{}",
+    "RETOUCH_BUDGET": "{}",
 }
 
 

@@ -89,6 +89,9 @@ def test_the_regions_are_an_option_of_their_own(name: str) -> None:
         ("Models", '{"wan2.7-image": {"quota": {"creates": 0}}}', "wan2.7-image.quota.creates"),
         ("Prices", '{"beijing": {"models": {}}}', "currency"),
         ("Prices", "{", "not of the shape"),
+        ("Budget", '{"images_a_day": 3}', "--parameter Budget: images_a_day: there is no such"),
+        ("Budget", '{"cost_per_day": {"CNY": 0.5}}', "--parameter Budget: cost_per_day.CNY: 0.5"),
+        ("Budget", "3", "3 is not a budget"),
         ("ProviderBaseUrls", '{"paris": "https://example.com"}', "'paris'"),
         (
             "ProviderBaseUrls",

@@ -10,6 +10,10 @@ beside it as attributes:
     TASK#<task>     TASK        job_id, expires_at (TTL)
     LANES           <lane>
     LANE#<lane>     LANE        version, doc
+    USED#<scope>    <day>       images, cost_CNY, … (millionths), expires_at (TTL)
+    TALLY#<name>    <day>       times, expires_at (TTL)
+    HELD            <queue>
+    MADE#<sha256>   MADE        job_id, expires_at (TTL)
     QUEUE#<lane>    <queue key> job_id
     TURN#<what>     TURN        next_at
     AWAIT#<image>   <sidecar>
@@ -29,15 +33,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from retouch.budget import Sums
 from retouch.errors import Conflict, TryLater
 from retouch.jobs import (
     TASK_KEPT_SECONDS,
     Alert,
     Answer,
+    Charge,
     ClaimTask,
     Copied,
     Dequeue,
@@ -52,6 +59,7 @@ from retouch.jobs import (
     PutJob,
     PutLane,
     Status,
+    Tally,
     Write,
     Writes,
     iso,
@@ -78,6 +86,9 @@ _BUSY: Final = frozenset(
 _CONFLICTS: Final = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
 _CLAIM_SECONDS: Final = 4 * TASK_KEPT_SECONDS
 """A claim outlives its task at the provider by far."""
+_COUNTED_SECONDS: Final = 8 * TASK_KEPT_SECONDS
+"""A day's sums are kept for a week after it; by then its jobs have ended."""
+_COST: Final = "cost_"
 _TURN_TRIES: Final = 20
 _THROTTLES: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
 
@@ -204,6 +215,29 @@ class DynamoStore:
     def lanes(self) -> Sequence[str]:
         """See `retouch.ports.Store.lanes`."""
         return [_string(item, "sk") for item in self._partition("LANES")]
+
+    def used_up(self, scope: str, day: str) -> Sums:
+        """See `retouch.ports.Store.used_up`."""
+        item = self._get(f"USED#{scope}", day) or {}
+        costs = {name: int(value["N"]) for name, value in item.items() if name.startswith(_COST)}
+        return Sums(
+            images=int(item["images"]["N"]) if "images" in item else 0,
+            cost={name.removeprefix(_COST): cost for name, cost in costs.items()},
+        )
+
+    def counted(self, name: str, day: str) -> int:
+        """See `retouch.ports.Store.counted`."""
+        item = self._get(f"TALLY#{name}", day)
+        return 0 if item is None else int(item["times"]["N"])
+
+    def held_queues(self) -> Sequence[str]:
+        """See `retouch.ports.Store.held_queues`."""
+        return [_string(item, "sk") for item in self._partition("HELD")]
+
+    def made_by(self, sha256: str) -> str | None:
+        """See `retouch.ports.Store.made_by`."""
+        item = self._get(f"MADE#{sha256}", "MADE")
+        return None if item is None else _string(item, "job_id")
 
     def owner_of(self, task_id: str) -> str | None:
         """See `retouch.ports.Store.owner_of`."""
@@ -334,6 +368,13 @@ class DynamoStore:
                 return [
                     self._put("ALERTS", alert.alert_id, {"doc": _s(doc), "since": _n(alert.at)})
                 ]
+            case Charge(scope, day, images, cost, currency, most_images, most_cost):
+                added = {"images": images, **({} if currency is None else {_COST + currency: cost})}
+                most = {"images": most_images, _COST + (currency or ""): most_cost}
+                return [self._counted_up(f"USED#{scope}", day, added, most)]
+            case Tally(name, day, at_most):
+                before = None if at_most is None else at_most - 1
+                return [self._counted_up(f"TALLY#{name}", day, {"times": 1}, {"times": before})]
             case DropAnswer(job_id):
                 return [
                     {
@@ -349,6 +390,33 @@ class DynamoStore:
     ) -> TransactWriteItemTypeDef:
         item = {"pk": _s(pk), "sk": _s(sk), **attributes}
         return {"Put": {"TableName": self._table, "Item": item}}
+
+    def _counted_up(
+        self, pk: str, day: str, added: dict[str, int], most: dict[str, int | None]
+    ) -> TransactWriteItemTypeDef:
+        """Add numbers to an item of a day, where none of them is more than `most` before."""
+        ends = datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()
+        names = {f"#{at}": name for at, name in enumerate(added)}
+        values = {f":{at}": _n(number) for at, number in enumerate(added.values())}
+        limits = {at: limit for at, name in names.items() if (limit := most.get(name)) is not None}
+        conditions = [f"(attribute_not_exists({at}) OR {at} <= :most{at[1:]})" for at in limits]
+        update: TransactWriteItemTypeDef = {
+            "Update": {
+                "TableName": self._table,
+                "Key": {"pk": _s(pk), "sk": _s(day)},
+                "UpdateExpression": "SET expires_at = :expires ADD "
+                + ", ".join(f"{at} :{at[1:]}" for at in names),
+                "ExpressionAttributeNames": names,
+                "ExpressionAttributeValues": {
+                    **values,
+                    **{f":most{at[1:]}": _n(limit) for at, limit in limits.items()},
+                    ":expires": _n(int(ends + _COUNTED_SECONDS)),
+                },
+            }
+        }
+        if conditions:
+            update["Update"]["ConditionExpression"] = " AND ".join(conditions)
+        return update
 
     def _versioned(
         self,
@@ -418,6 +486,19 @@ class DynamoStore:
     def note_lane(self, lane: str) -> None:
         """See `retouch.ports.Store.note_lane`."""
         self._client.put_item(TableName=self._table, Item={"pk": _s("LANES"), "sk": _s(lane)})
+
+    def note_held_queue(self, name: str) -> None:
+        """See `retouch.ports.Store.note_held_queue`."""
+        self._client.put_item(TableName=self._table, Item={"pk": _s("HELD"), "sk": _s(name)})
+
+    def note_made(self, sha256: str, job_id: str, expires_at: int) -> None:
+        """See `retouch.ports.Store.note_made`."""
+        self._client.update_item(
+            TableName=self._table,
+            Key={"pk": _s(f"MADE#{sha256}"), "sk": _s("MADE")},
+            UpdateExpression="SET job_id = if_not_exists(job_id, :job), expires_at = :expires",
+            ExpressionAttributeValues={":job": _s(job_id), ":expires": _n(expires_at)},
+        )
 
     def note_copied(self, copied: Copied) -> None:
         """See `retouch.ports.Store.note_copied`."""

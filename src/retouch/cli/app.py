@@ -31,6 +31,7 @@ from retouch.jobs import Job, Status, follows
 from retouch.local import stack as local
 from retouch.ports import Inbox
 from retouch.registry import MODELS, REGIONS
+from retouch.runaway import is_record
 from retouch.steps.submit import job_id_of
 
 DONE: Final = 0
@@ -292,6 +293,7 @@ def drop(
             output.err,
             stopped=lambda job: (
                 job.blocked
+                or job.status is Status.HELD
                 or (job.status is Status.WAITING and (bool(job.missing) or not follows(job)))
             ),
         )
@@ -372,9 +374,13 @@ def _is_job(connection: Connection, inbox: Inbox, key: str, going_up: Collection
 
 
 def _goes_up(item: Found, verdict: Verdict) -> bool:
-    """A broken sidecar goes up, so that the outbox says why; a file that is no image does not."""
+    """A broken sidecar goes up, so that the outbox says why; a file that is no image does not, nor does
+    a record from an outbox, of which nothing would come.
+    """
     kind = keys.classify(item.key)
     if kind is keys.Kind.IGNORED:
+        return False
+    if kind is keys.Kind.SIDECAR and is_record(item.path.read_bytes()):
         return False
     return kind is keys.Kind.SIDECAR or not verdict.problems or keys.is_image_name(item.key)
 
@@ -503,6 +509,20 @@ def retry(
     connection = connect(Where(stack, profile, region))
     found = _known(connection, job)
     _reported(found, connection.operate("retry", found), as_json=as_json)
+
+
+@app.command()
+def release(
+    job: _Job,
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    as_json: _Json = False,
+) -> None:
+    """Let a job go on that is HELD by a budget or as a runaway; what it makes counts all the same."""
+    connection = connect(Where(stack, profile, region))
+    found = _known(connection, job)
+    _reported(found, connection.operate("release", found), as_json=as_json)
 
 
 @app.command()

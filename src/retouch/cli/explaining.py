@@ -9,9 +9,17 @@ from typing import Any, Final
 from retouch import keys, sidecar
 from retouch.catalogue import Catalogue
 from retouch.parts import Part
-from retouch.ports import Inbox
+from retouch.ports import Inbox, Stored
 from retouch.registry import Json
-from retouch.resolving import Outranked, Plan, Reading, plan, read_drop
+from retouch.resolving import (
+    OurRecord,
+    Outranked,
+    Plan,
+    Reading,
+    plan,
+    read_alone,
+    read_drop,
+)
 from retouch.sidecar import Order, Problem
 
 DEFAULT: Final = "default"
@@ -67,8 +75,7 @@ def explain(
         return None
     kind = keys.classify(key)
     if kind is keys.Kind.SIDECAR:
-        reading = read_drop(inbox, key, stored)
-        return _explained(inbox, key, reading, models, regions, None)
+        return _of_sidecar(inbox, key, stored, models, regions)
     if kind is keys.Kind.PRESET:
         said = "a preset: it is explained by what lies below it"
         return Explanation(key, [], [], [], said)
@@ -77,13 +84,26 @@ def explain(
     for name in keys.sidecars_of(key):
         described = inbox.head(name)
         if described is not None:
-            return _explained(inbox, name, read_drop(inbox, name, described), models, regions, None)
-    reading = read_drop(inbox, f"{key}.json", None)
+            return _of_sidecar(inbox, name, described, models, regions)
+    reading = read_alone(inbox, f"{key}.json")
     found = _explained(inbox, key, reading, models, regions, key)
     if not reading.whole or not keys.is_image_name(key) or keys.is_mask_name(key):
         found.says = "no job by itself: it waits for a sidecar"
         found.jobs, found.problems = [], list(reading.problems)
     return found
+
+
+def _of_sidecar(
+    inbox: Inbox,
+    key: str,
+    stored: Stored,
+    models: Catalogue,
+    regions: Sequence[str] | None,
+) -> Explanation:
+    reading = read_drop(inbox, key, stored)
+    if isinstance(reading, OurRecord):
+        return Explanation(key, [], [], [], reading.problem.message)
+    return _explained(inbox, key, reading, models, regions, None)
 
 
 def _explained(

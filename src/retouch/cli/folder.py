@@ -12,7 +12,16 @@ from retouch.catalogue import Catalogue
 from retouch.imaging import UnreadableImage
 from retouch.ports import Stored
 from retouch.registry import MODELS
-from retouch.resolving import Plan, Reading, check_preset, look_for, plan, read_drop
+from retouch.resolving import (
+    OurRecord,
+    Plan,
+    Reading,
+    check_preset,
+    look_for,
+    plan,
+    read_alone,
+    read_drop,
+)
 from retouch.sidecar import Problem
 
 _LOCAL = "local"
@@ -119,10 +128,13 @@ def check(
                 verdict.problems.append(Problem("", "there is no such file"))
             else:
                 reading = read_drop(inbox, found.key, dropped)
+                if isinstance(reading, OurRecord):
+                    verdict.warnings.append(reading.problem)
+                    return verdict
                 _check_drop(found, inbox, reading, verdict, missing_is_wrong, models, regions)
         case keys.Kind.PRESET:
             verdict.problems += check_preset(inbox, found.key, models, regions)
-            whole = read_drop(inbox, f"{keys.below(found.key)}image.jpg.json", None).whole
+            whole = read_alone(inbox, f"{keys.below(found.key)}image.jpg.json").whole
             verdict.says = (
                 "a preset; an image alone below it is a job"
                 if whole
@@ -148,7 +160,7 @@ def _check_image(
         return
     if any(inbox.head(name) is not None for name in keys.sidecars_of(found.key)):
         return
-    reading = read_drop(inbox, f"{found.key}.json", None)
+    reading = read_alone(inbox, f"{found.key}.json")
     alone = reading.whole and not reading.problems and keys.is_image_name(found.key)
     if alone and not keys.is_mask_name(found.key):
         seen, says = found.key, verdict.says

@@ -56,7 +56,8 @@ def follow(
                 if seen.get(job_id) is not job.status:
                     seen[job_id] = job.status
                     elapsed = time.monotonic() - started
-                    why = reason(job) if job.status.settled else ""
+                    tells = job.status.settled or job.status is Status.HELD
+                    why = reason(job) if tells else ""
                     console.print(
                         f"[dim]{elapsed:6.1f} s[/dim]  {status(job)}  "
                         f"{escape(job.sidecar.removesuffix('.json'))}"

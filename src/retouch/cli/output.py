@@ -37,6 +37,7 @@ _STYLE: Final = {
     Status.REJECTED: "red",
     Status.CANCELED: "dim",
     Status.UNRESOLVED: "bold red",
+    Status.HELD: "bold yellow",
 }
 
 
@@ -81,6 +82,8 @@ def reason(job: Job) -> str:
         return "waits for its images" if step is None else f"waits for step {step - 1}"
     if job.status is Status.WAITING:
         return f"waits for {', '.join(job.missing)}"
+    if job.held is not None:
+        return f"held: {job.held.message}"
     if job.problems:
         return "; ".join(str(Problem(p.field, p.message)) for p in job.problems)
     if job.doubt is not None:

@@ -34,7 +34,7 @@ from retouch.catalogue import catalogue
 from retouch.errors import OperatorError, SettingsError
 from retouch.local.packaging import load_template, package, project_root
 from retouch.registry import MODELS, REGIONS
-from retouch.settings import Prices, endpoints
+from retouch.settings import Prices, budget, endpoints
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
@@ -326,12 +326,20 @@ def _read_settings(values: Mapping[str, str]) -> None:
     """As the functions read them, which refuse what a pattern lets through."""
     catalogue(values["Models"])
     Prices.load(values["Prices"])
+    budget(values["Budget"])
     endpoints(values["ProviderRegions"], values["ProviderBaseUrls"], values["ProviderWorkspaces"])
 
 
 def _by_option(said: str, blueprint: Blueprint) -> str:
     """A message about a function's variable, as one about the option that sets it."""
-    for name in ("Models", "Prices", "ProviderRegions", "ProviderBaseUrls", "ProviderWorkspaces"):
+    for name in (
+        "Models",
+        "Prices",
+        "Budget",
+        "ProviderRegions",
+        "ProviderBaseUrls",
+        "ProviderWorkspaces",
+    ):
         variable = "RETOUCH" + re.sub("([A-Z])", r"_\1", name).upper()
         said = said.replace(variable, _option(name, blueprint))
     return said

@@ -36,6 +36,7 @@ from retouch.records import cost_of, place_of, publish
 from retouch.registry import Json
 from retouch.steps.common import my_turn, provider_of
 from retouch.steps.dispatch import operator_failure
+from retouch.steps.submit import note_made
 
 _HEAD_BYTES: Final = 64 * 1024
 _TAIL_BYTES: Final = 4 * 1024
@@ -235,6 +236,7 @@ def _copy(app: App, job: Job, number: int, url: str, copied: _Copied) -> None:
     except ProviderRefused as error:
         copied.failures.append(Failure(code=error.code, message=error.message))
     else:
+        note_made(app, output.sha256, job.job_id)
         expires = int(app.clock.now()) + _NOTED_SECONDS
         app.store.note_copied(Copied(job_id=job.job_id, output=output, expires_at=expires))
         copied.outputs.append(output)

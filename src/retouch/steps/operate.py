@@ -1,8 +1,9 @@
-"""operate: what a person does to one job: cancel it, try it again, or decide about a lost call.
+"""operate: what a person does to one job: cancel it, try it again, let it go on past a budget, or
+decide about a lost call.
 
 Each command says what it did and what it could not do, and may be given twice: the second time there
-is nothing left to do, and it says so. Only `retry` and `resolve --again` can lead to a further billed
-call, and only because a person asked for it.
+is nothing left to do, and it says so. Only `retry`, `release` and `resolve --again` can lead to a
+further billed call, and only because a person asked for it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from retouch.ports import App, Errand
 from retouch.records import place, publish, tell_alerts
 from retouch.registry import Json, Mode
 from retouch.retrying import deciding
+from retouch.steps import entering
 from retouch.steps.common import call_of, model_of, my_turn, provider_of, start
 from retouch.steps.submit import STEP_FAILED, job_id_of, queue, submit_again
 
@@ -82,6 +84,8 @@ def _carried_out(app: App, command: str, job_id: str, task_id: str | None) -> Re
             return cancel(app, job_id)
         case "retry":
             return retry(app, job_id)
+        case "release":
+            return release(app, job_id)
         case _:
             return resolve(app, job_id, command, task_id)
 
@@ -95,7 +99,7 @@ def cancel(app: App, job_id: str) -> Report:
             return None
         now = app.clock.now()
         match job.status:
-            case Status.WAITING | Status.QUEUED:
+            case Status.WAITING | Status.HELD | Status.QUEUED:
                 closed, writes = jobs.withdraw(job, None, now)
             case Status.ADMITTED:
                 closed, writes = jobs.withdraw(job, app.store.lane(job.lane or ""), now)
@@ -181,6 +185,10 @@ def retry(app: App, job_id: str) -> Report:
             return Report(job, "", "it waits for the step before it")
         case Status.WAITING:
             return Report(job, "", f"it waits for {', '.join(job.missing)}; drop what is missing")
+        case Status.HELD:
+            return Report(
+                job, "", f"{_why_held(job)}; it has not been tried yet: `retouch release`"
+            )
         case status:
             return Report(
                 job, "", f"it is {status}: it is being worked on, there is nothing to retry"
@@ -224,7 +232,8 @@ def _repeat(app: App, job: Job) -> Report:
     if entered.status is Status.REJECTED:
         return Report(entered, "it was judged again", f"it is refused again, as job {new_id}")
     which = "" if job.part is None or job.part.step is None else f", from step {job.part.step} on"
-    return Report(entered, f"it is tried again as job {new_id}{which}{billed}")
+    said = f"it is tried again as job {new_id}{which}{billed}"
+    return Report(entered, said, _why_held(entered) if entered.status is Status.HELD else "")
 
 
 def retry_id(job: Job) -> str:
@@ -342,6 +351,30 @@ def _copy_again(app: App, job: Job) -> Report:
     start(app, again, 0.0)
     publish(app, again)
     return Report(again, "copying its results is tried again now")
+
+
+def release(app: App, job_id: str) -> Report:
+    """Let a held job go on past its budgets, this once; what it makes counts in them all the same."""
+    job, was = entering.release(app, job_id)
+    if job is None:
+        return Report(None)
+    if was is not None:
+        publish(app, job)
+        app.kicks.kick(job.lane or "")
+        counts = ", ".join(f"{last.images} images of {last.day}" for last in job.charged[-1:])
+        counted = f"; it counts as {counts} (UTC) all the same" if counts else ""
+        return Report(job, f"it goes on, whatever its budget says{counted}")
+    if job.status is Status.QUEUED and job.lane is not None:
+        app.kicks.kick(job.lane)  # whoever released it may not have come to that
+    if job.released_at is not None:
+        return Report(job, f"it was released already; it is {job.status} now")
+    if job.status is Status.UNRESOLVED:
+        return Report(job, "", _HELD)
+    return Report(job, "", f"it is {job.status}, not held by a budget")
+
+
+def _why_held(job: Job) -> str:
+    return "it is held" if job.held is None else f"it is held: {job.held.message}"
 
 
 def resolve(app: App, job_id: str, how: str, task_id: str | None = None) -> Report:

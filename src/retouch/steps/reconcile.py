@@ -11,7 +11,7 @@ A state that was left is led on within two rounds: one that finds it stale, and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from retouch.registry import Mode
 from retouch.retrying import deciding
 from retouch.steps.common import call_of, start
 from retouch.steps.dispatch import hold, lose, requeue
+from retouch.steps.entering import enter_held
 from retouch.steps.submit import look_again, record_lone, sweep
 
 STALE_SECONDS: Final = 90.0
@@ -34,7 +35,7 @@ _SLOWEST_RESTART_SECONDS: Final = 1800.0
 _RESTARTS_AT_ONCE: Final = 3
 """Executions that fail more often than this are started again by the sweep only, ever more slowly."""
 _AT_ONCE: Final = 100
-"""Of waiting drops and of images without a sidecar, so many are looked at in one round."""
+"""Of waiting drops, of images without a sidecar and of held jobs, so many are looked at in a round."""
 _LATE_CHECK_SECONDS: Final = 3600.0
 """What is overdue is looked at again so often."""
 
@@ -71,6 +72,7 @@ def reconcile(app: App, deadline: float) -> Counter[str]:
     for lane in lanes:
         slots = tuple(app.store.lane(lane).slots)
         attempt(partial(_heal, app, lane, job_id) for job_id in slots)
+    attempt(_held(app))
     attempt(partial(_kick, app, lane) for lane in lanes)
     now = app.clock.now()
     attempt(partial(_retell, app, *change) for change in app.store.unpublished(now - STALE_SECONDS))
@@ -257,6 +259,30 @@ def _restart(app: App, job: Job) -> str | None:
     start(app, again, 0.0 if job.status is Status.FINALIZING else None)
     publish(app, again)
     return "restarted"
+
+
+# --- budgets ------------------------------------------------------------------------------------------
+
+
+def _held(app: App) -> Iterator[Callable[[], str | None]]:
+    """A remedy for each job that waits for room in a budget and is the first of its scope."""
+    left = _AT_ONCE
+    for queue in app.store.held_queues():
+        before = ""
+        while left > 0 and (head := app.store.backlog(queue, 1)) and head[0].queue_key != before:
+            left -= 1
+            before = head[0].queue_key
+            yield partial(_enter_held, app, head[0].job_id)
+
+
+def _enter_held(app: App, job_id: str) -> str | None:
+    """Enter a held job if there is room; if there is none, it stays the first and nobody overtakes."""
+    job = enter_held(app, job_id)
+    if job is None:
+        return None
+    publish(app, job)
+    # Its lane is kicked below, like every other that has work.
+    return "entered" if job.status is Status.QUEUED else "held otherwise"
 
 
 # --- drops --------------------------------------------------------------------------------------------

@@ -20,18 +20,21 @@ from functools import partial
 from typing import Final
 
 from retouch import jobs, keys
+from retouch.budget import Scopes, day_of
 from retouch.errors import Conflict
 from retouch.jobs import (
+    BudgetScope,
     Failure,
     Finding,
     Job,
     NoteLatest,
     Preset,
+    PutAlert,
     PutJob,
     Source,
     Status,
+    Tally,
     Writes,
-    enter,
     follows,
     lane_id,
     settle,
@@ -39,8 +42,9 @@ from retouch.jobs import (
 )
 from retouch.parts import Part
 from retouch.ports import App, Errand, Listed, Stored, Sweep
-from retouch.records import place, publish
+from retouch.records import place, publish, tell_alerts
 from retouch.resolving import (
+    OurRecord,
     Outranked,
     Plan,
     Reading,
@@ -50,15 +54,20 @@ from retouch.resolving import (
     look_at_result,
     look_for,
     plan,
+    read_alone,
     read_drop,
 )
 from retouch.retrying import deciding
+from retouch.runaway import LARGEST_RECORD, is_record, outbox_in_inbox
 from retouch.sidecar import Order, Problem
+from retouch.steps.entering import enter
 
 STEP_FAILED: Final = "StepFailed"
 """The code of a job whose step before it has not ended well."""
 _SWEEP_SECONDS: Final = 900.0
 """So often the whole inbox is looked through for objects whose events never came."""
+_MADE_SECONDS: Final = 90 * 24 * 3600
+"""So long is it remembered which bytes in the outbox are ours."""
 _SETTLED_SECONDS: Final = 300.0
 """An event may be on its way for so long before anybody makes up for it."""
 
@@ -168,6 +177,10 @@ def _judge_sidecar(app: App, key: str, changed: list[Job]) -> tuple[str, ...]:
         _repeat(app, job)
         return (root,)
     reading = read_drop(app.inbox, key, dropped, None if job is None else job.presets)
+    if isinstance(reading, OurRecord):
+        _supersede(app, app.store.latest_job_of(key), root)
+        _tell_of_record(app, key)
+        return ()
     drop = _drop(app, root, reading, dropped.version_id)
     # What is the latest until now, and only then whether this version still is the current one: who
     # sleeps over a newer version finds, at the latest at the commit, that its job is the latest.
@@ -297,7 +310,7 @@ def _repeat(app: App, job: Job) -> None:
 
 
 def _supersede(app: App, before: str | None, root: str) -> None:
-    """A newer version of a sidecar replaces what of an older one still waits.
+    """A newer version of a sidecar replaces what of an older one still waits, or is held.
 
     A sidecar also replaces what the presets made of its image alone, if that is still queued.
     """
@@ -353,7 +366,12 @@ def _ordered(app: App, job: Job, order: Order) -> Job:
 
 
 def _looked_at(
-    app: App, job: Job, planned: Plan, order: Order, found: Resolution, notes: Writes
+    app: App,
+    job: Job,
+    planned: Plan,
+    order: Order,
+    found: Resolution,
+    notes: tuple[NoteLatest, ...],
 ) -> Job | None:
     if found.missing:
         return _wait(app, job, found.missing, notes)
@@ -363,30 +381,59 @@ def _looked_at(
         return rejected
     assert order.region is not None  # noqa: S101  the stack's regions are known here
     lane = lane_id(order.region, order.model)
+    job_id = job.job_id
     complete = job.model_copy(
         update={
-            "images": tuple(_stored(app, image, found) for image in found.images),
-            "mask": None if found.mask is None else _stored(app, found.mask, found),
+            "images": tuple(_stored(app, image, found, job_id) for image in found.images),
+            "mask": None if found.mask is None else _stored(app, found.mask, found, job_id),
             "parameters": {**order.parameters, **found.parameters},
             "warnings": _as_findings((*order.warnings, *found.warnings)),
         }
     )
     arrived = app.clock.now() if follows(job) else job.created_at
-    return queue(app, complete, lane, arrived=arrived, notes=notes)
+    return queue(app, complete, lane, arrived=arrived, notes=notes, scopes=planned.scopes)
 
 
-def queue(app: App, job: Job, lane: str, *, arrived: float, notes: Writes = ()) -> Job:
-    """Enter a complete job into its lane's backlog, with `notes` in the same commit."""
+def queue(
+    app: App,
+    job: Job,
+    lane: str,
+    *,
+    arrived: float,
+    notes: tuple[NoteLatest, ...] = (),
+    scopes: Scopes | None = None,
+) -> Job:
+    """Enter a complete job into its lane's backlog, or hold it where it does not fit into a budget.
+
+    `notes` are committed with it. `scopes` are the budgets of the presets that it comes under, by
+    folder; None: those that it has. The stack's own is always in force.
+    """
+    if scopes is not None:
+        # A preset at the inbox root must not be taken for the stack.
+        own = {scope or "/": budget for scope, budget in scopes}
+        budgets = tuple(BudgetScope(scope=at, budget=budget) for at, budget in own.items())
+        job = job.model_copy(update={"budgets": budgets})
     app.store.note_lane(lane)
     used = (*job.images, *([] if job.mask is None else [job.mask]))
     images = {i.key: i for i in used if not i.is_url and i.made_by is None}
     for image in images.values():
         _close_stand_in(app, image.key, f"used by {job.sidecar}", image.version_id, but=job)
-    queued, writes = enter(job, lane, app.clock.now(), arrived=arrived)
-    app.store.commit((*writes, *notes))
+    queued = enter(app, job, lane, arrived=arrived, notes=notes)
     for key in images:
         app.store.forget_lone(key)
     return queued
+
+
+def _tell_of_record(app: App, key: str) -> None:
+    """A record of ours lies in the inbox, so something copies the outbox there: say so once a day."""
+    now = app.clock.now()
+    alert = outbox_in_inbox(key, day_of(now), now)
+    writes = (PutAlert(alert), Tally(alert.kind, day_of(now), most=1))
+    try:
+        app.store.commit(writes)
+    except Conflict:
+        return  # it was said today
+    tell_alerts(app, writes)
 
 
 # --- steps ------------------------------------------------------------------------------------------
@@ -440,10 +487,17 @@ def planned_again(
     app: App, job: Job, presets: Sequence[Preset] | None = None
 ) -> Plan | list[Problem]:
     """What a job that is there asks for, read again, under its own presets or others."""
-    dropped = None if job.sidecar_version is None else Stored(job.sidecar, job.sidecar_version, 0)
-    reading = read_drop(
-        app.inbox, job.sidecar, dropped, job.presets if presets is None else presets
-    )
+    pinned = job.presets if presets is None else presets
+    alone = None
+    reading: Reading | OurRecord
+    if job.sidecar_version is None:
+        alone = job.sidecar.removesuffix(".json")
+        reading = read_alone(app.inbox, job.sidecar, pinned)
+    else:
+        dropped = Stored(job.sidecar, job.sidecar_version, 0)
+        reading = read_drop(app.inbox, job.sidecar, dropped, pinned)
+    if isinstance(reading, OurRecord):
+        return [reading.problem]
     of, number = (1, 0) if job.part is None else (job.part.of, job.part.number)
     if not reading.problems and len(reading.parts) != of:
         said = f"now asks for {len(reading.parts)} jobs, and not for {of}; drop it again"
@@ -451,7 +505,6 @@ def planned_again(
     if reading.problems:
         return list(reading.problems)
     settings = app.settings
-    alone = job.sidecar.removesuffix(".json") if dropped is None else None
     planned = plan(
         app.inbox,
         reading,
@@ -508,9 +561,8 @@ def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple
         _repeat(app, job)
         return (root,)
     begun = job is not None and bool(job.presets)
-    reading = read_drop(
-        app.inbox, f"{key}.json", None, job.presets if job is not None and begun else None
-    )
+    pinned = job.presets if job is not None and begun else None
+    reading = read_alone(app.inbox, f"{key}.json", pinned)
     may_be = keys.is_image_name(key) and not keys.is_mask_name(key)
     if not may_be or not reading.whole or reading.problems:
         app.store.note_lone(key, app.clock.now())
@@ -567,12 +619,18 @@ def _refuse_preset(app: App, dropped: Stored, problems: Sequence[Problem]) -> st
     return job_id
 
 
-def _stored(app: App, source: Source, found: Resolution) -> Source:
+def note_made(app: App, sha256: str, job_id: str) -> None:
+    """Remember that these bytes in the outbox are ours, so that they are known if they come back."""
+    app.store.note_made(sha256, job_id, int(app.clock.now()) + _MADE_SECONDS)
+
+
+def _stored(app: App, source: Source, found: Resolution, job_id: str) -> Source:
     """An image whose mended copy, if it has one, lies in the outbox."""
     if source.mended is None:
         return source
     mended = source.mended
     version = app.outbox.put(mended.key, found.mended[mended.key], mended.mime)
+    note_made(app, mended.sha256, job_id)
     return source.model_copy(update={"mended": mended.model_copy(update={"version_id": version})})
 
 
@@ -626,7 +684,7 @@ def record_lone(app: App, key: str) -> str | None:
         _no_longer_lone(app, key, "its sidecar came")
         return "announced"
     sidecar = f"{key}.json"
-    reading = read_drop(app.inbox, sidecar, None)
+    reading = read_alone(app.inbox, sidecar)
     job_id = job_id_of(key, dropped.version_id)
     job = None
     if app.store.job(job_id) is None:
@@ -657,7 +715,13 @@ def record_lone(app: App, key: str) -> str | None:
 
 def _has_sidecar(app: App, key: str) -> bool:
     names = dict.fromkeys((*keys.sidecars_of(key), *app.store.awaiting(key)))
-    return any(app.inbox.head(name) is not None for name in names)
+    found = (app.inbox.head(name) for name in names)
+    return any(there is not None and not _is_our_record(app, there) for there in found)
+
+
+def _is_our_record(app: App, there: Stored) -> bool:
+    data = app.inbox.read(there.key, there.version_id) if there.size <= LARGEST_RECORD else None
+    return data is not None and is_record(data)
 
 
 def _no_longer_lone(app: App, key: str, why: str) -> None:
@@ -686,7 +750,9 @@ def close_waiting(app: App, job_id: str, why: str, *, keep_folder: bool = False)
     """
     job = app.store.job(job_id)
     alone = job is not None and job.sidecar_version is None
-    if job is None or not (job.status is Status.WAITING or (alone and job.status is Status.QUEUED)):
+    if job is None or not (
+        job.status in (Status.WAITING, Status.HELD) or (alone and job.status is Status.QUEUED)
+    ):
         return
     note = Finding(field="", message=why)
     folder = f"{job.folder}/{job.job_id}" if alone and not keep_folder else job.folder
@@ -716,7 +782,7 @@ def look_again(app: App, job: Job) -> bool:
         app.uploads.announce(Errand(key=image))
         close_waiting(app, job.job_id, f"{image}: its sidecar came")
     else:
-        if job.presets or read_drop(app.inbox, job.sidecar, None).whole:
+        if job.presets or read_alone(app.inbox, job.sidecar).whole:
             app.uploads.announce(Errand(key=image))
         return True
     return False
