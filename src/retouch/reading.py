@@ -1,8 +1,8 @@
 """Text with images as Markdown that reads in order.
 
-`finalize` writes it and the contact sheet reads it again. Both are here, so that what one writes the other understands.
-Paragraphs are parted by an empty line; an image is a paragraph of its own, a relative link whose target
-is percent-encoded.
+`finalize` writes it and the contact sheet reads it again. Both are here, so that what one writes the
+other understands. Paragraphs are parted by an empty line; an image is a paragraph of its own, a
+relative link whose target is percent-encoded.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 from retouch import keys
 
 _IMAGE: Final = re.compile(r"!\[Image [0-9]+\]\(([^()\s]+)\)")
+_REMARK: Final = re.compile(r"> \*\*([^*]+)\*\* ?(.*)")
 
 
 def written(
@@ -47,6 +48,12 @@ def written(
 def _note(said: str, why: str) -> str:
     """A remark of ours, set off from the model's words."""
     return f"> **{said}** {' '.join(why.split())}".rstrip()
+
+
+def remark_in(paragraph: str) -> tuple[str, str] | None:
+    """A remark of `written`'s as what it says and why, or None for any other paragraph."""
+    found = _REMARK.fullmatch(paragraph.strip())
+    return None if found is None else (found[1], found[2])
 
 
 def parts_of(markdown: str, folder: str, images: Iterable[str]) -> list[tuple[str, bool]]:

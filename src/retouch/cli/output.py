@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from retouch.cli.folder import Verdict
+from retouch.cli.gallery import Gallery
 from retouch.jobs import Job, Status
 from retouch.sidecar import Problem
 
@@ -173,3 +174,29 @@ def verdict_document(found: Iterable[Verdict]) -> list[dict[str, Any]]:
         }
         for verdict in found
     ]
+
+
+def gallery_summary(made: Gallery) -> str:
+    """What a page shows, in a line."""
+    jobs = "1 job" if len(made.records) == 1 else f"{len(made.records)} jobs"
+    images, sums = made.totals
+    money = "".join(f", {amount:.2f} {currency}" for currency, amount in sums.items())
+    return f"{jobs}, {made.results} results, {images} images billed{money}"
+
+
+def gallery_document(made: Gallery, url: str | None) -> dict[str, Any]:
+    """The same as JSON."""
+    images, sums = made.totals
+    return {
+        "folder": made.folder,
+        "page": made.key,
+        "file": None if made.file is None else str(made.file),
+        "url": url,
+        "of_one_job": made.of_one_job,
+        "jobs": len(made.records),
+        "statuses": made.statuses,
+        "results": made.results,
+        "images_billed": images,
+        "amounts": {currency: str(amount) for currency, amount in sums.items()},
+        "unreadable": list(made.unreadable),
+    }
