@@ -26,7 +26,7 @@ from retouch import keys, reading
 from retouch.fitting import Thumbnail
 from retouch.registry import MIB, Json
 
-TERMINAL_STATUSES: Final = (
+WITH_A_PAGE: Final = (
     "SUCCEEDED", "PARTIAL", "FAILED", "REJECTED", "CANCELED", "UNRESOLVED",
 )  # fmt: skip
 """Those in which a job gets its page. A person has to see an UNRESOLVED one too."""
@@ -238,7 +238,7 @@ def gallery(prefix: str, sheets: Iterable[Sheet], records: Sequence[Record]) -> 
     Each sheet is asked for when its piece is due, so that one at a time is in memory.
     """
     name = prefix.rpartition("/")[2] or "outbox"
-    yield from _head(f"{name} – {_counted(len(records), 'job')}")
+    yield from _head(f"{name} – {counted(len(records), 'job')}")
     where = prefix.rpartition("/")[0]
     yield f'<header><p class="where" dir="auto">{_text(where)}</p><h1 dir="auto">{_text(name)}</h1>'
     yield from _summary(records)
@@ -468,10 +468,10 @@ def _news(record: Record) -> Iterator[str]:
     if record.failure is not None:
         colour = "off" if record.status == "CANCELED" else "bad"
         yield _note(colour, "Why", [_failed(record.failure)])
-    if record.refusal is not None and record.status not in TERMINAL_STATUSES:
+    if record.refusal is not None and record.status not in WITH_A_PAGE:
         yield _note("fair", "Put off", [_failed(record.refusal)])
     if record.image_failures:
-        title = f"{_counted(len(record.image_failures), 'image')} missing"
+        title = f"{counted(len(record.image_failures), 'image')} missing"
         yield _note("fair", title, [_failed(failure) for failure in record.image_failures])
     if record.doubt is not None:
         yield _note("bad", "In doubt", [_text(record.doubt)])
@@ -583,14 +583,15 @@ def _duration(start: str | None, end: str | None) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """So many of something, in words."""
     return f"{count} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _price(cost: _Cost | None) -> str:
     if cost is None:
         return ""
-    billed = f"{_counted(cost.images, 'image')} billed"
+    billed = f"{counted(cost.images, 'image')} billed"
     if cost.amount is None:
         return f"{billed}, no price is known" if cost.images else billed
     return f"{billed}, {cost.amount} {cost.currency or ''}".rstrip()
@@ -639,8 +640,8 @@ def _summary(records: Sequence[Record]) -> Iterator[str]:
     made = sum(len(record.outputs) for record in records)
     money = "".join(f", {amount:,.2f} {_text(currency)}" for currency, amount in sums.items())
     yield (
-        f"<p>{_counted(len(records), 'job')}, {_counted(made, 'result')}, "
-        f"{_counted(images, 'image')} billed{money}</p>"
+        f"<p>{counted(len(records), 'job')}, {counted(made, 'result')}, "
+        f"{counted(images, 'image')} billed{money}</p>"
     )
 
 
@@ -665,7 +666,7 @@ def _card(sheet: Sheet, prefix: str, number: int) -> Iterator[str]:
     name = sheet.folder.removeprefix(f"{prefix}/") if prefix else sheet.folder
     href = escape(keys.href(keys.page_key(sheet.folder), prefix), quote=True)
     title = f'<span dir="auto">{_text(name)}</span>'
-    if record.status in TERMINAL_STATUSES:  # the others have no page yet
+    if record.status in WITH_A_PAGE:  # the others have no page yet
         title = f'<a href="{href}">{title}</a>'
     yield f'<article class="job" id="job-{number}"><header><h3>{title}</h3>'
     yield f'<span class="state {colour}">{_text(record.status)}</span></header>'

@@ -1,4 +1,4 @@
-"""The seven handlers on the events that AWS sends, over moto and the provider's wire format."""
+"""The handlers on the events that AWS sends, over moto and the provider's wire format."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from retouch.aws.store import DynamoStore
 from retouch.errors import ResultHostUnknown, SettingsError
-from retouch.jobs import PutLane, Status
+from retouch.jobs import Job, PutLane, Status
 from retouch.provider.client import connection_pool
 from tests.fakes import PHOTO, QWEN, RESULT_HOST, WAN, sha256, sidecar_json
 from tests.integration.conftest import KEY, Context, Function, MovedClock, Stack
@@ -26,6 +27,7 @@ from tests.integration.support import (
     entered,
     execution_ended,
     held,
+    job_event,
     kicks_of,
     quiet,
     record,
@@ -930,3 +932,79 @@ def test_each_region_has_its_own_address_key_workspace_and_result_hosts(
         ("dashscope-intl.aliyuncs.com", "Bearer sk-s", "llm-1"),
         ("dashscope-result-sgp.oss-ap-southeast-1.aliyuncs.com", None, None),
     ]
+
+
+# --- sheet ----------------------------------------
+
+
+def ended(stack: Stack, store: DynamoStore, load: Function, wire: Wire) -> Job:
+    job = running(stack, store, load)
+    wire.state = "SUCCEEDED"
+    load("poll").handler(turn(job), Context())
+    assert load("finalize").handler(turn(job), Context(milliseconds=300_000))["next"] == "stop"
+    (job,) = store.jobs_in(Status.SUCCEEDED)
+    return job
+
+
+def test_the_event_of_an_ended_job_makes_its_page(
+    stack: Stack, store: DynamoStore, load: Function, wire: Wire
+) -> None:
+    job = ended(stack, store, load, wire)
+    # Dropped again meanwhile: the page shows the version that the job saw.
+    drop(stack, "shoes/red.png", b"something else")
+
+    answer = load("sheet").handler(job_event(job), Context())
+
+    assert answer == {"job_id": job.job_id, "page": "shoes/red/index.html"}
+    got = stack.s3.get_object(Bucket=stack.outbox, Key="shoes/red/index.html")
+    page = got["Body"].read().decode()
+    assert got["ContentType"] == "text/html; charset=utf-8"
+    assert page.count("<img ") == 2
+    assert "a secret wish" in page
+
+
+def test_what_the_bus_really_says_of_an_ended_job_is_understood(
+    stack: Stack, store: DynamoStore, load: Function, wire: Wire
+) -> None:
+    ended(stack, store, load, wire)
+    (event,) = [e for e in stack.received(stack.seen_url) if e["detail"]["status"] == "SUCCEEDED"]
+
+    answer = load("sheet").handler(sqs(json.dumps(event)), Context())
+
+    assert answer["page"] == "shoes/red/index.html"
+
+
+@pytest.mark.parametrize("body", ["no json", "{}", '{"source": "aws.s3", "detail": {}}'])
+def test_an_event_that_is_none_of_ours_comes_again_and_then_lies_with_the_dead(
+    load: Function, body: str
+) -> None:
+    with pytest.raises(ValidationError):
+        load("sheet").handler(sqs(body), Context())
+
+
+def test_an_outbox_that_refuses_the_page_makes_the_event_come_again(
+    stack: Stack, store: DynamoStore, load: Function, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ended(stack, store, load, wire)
+    module = load("sheet")
+    monkeypatch.setenv("RETOUCH_OUTBOX", "no-such-bucket")
+
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        module.handler(job_event(job), Context())
+
+
+def test_the_log_of_a_page_holds_no_prompt(
+    stack: Stack,
+    store: DynamoStore,
+    load: Function,
+    wire: Wire,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = ended(stack, store, load, wire)
+    capsys.readouterr()
+
+    load("sheet").handler(job_event(job), Context())
+
+    said = capsys.readouterr().out
+    assert job.job_id in said
+    assert "a secret wish" not in said

@@ -38,6 +38,7 @@ from tests.integration.support import (
     drop,
     execution_ended,
     held,
+    job_event,
     kicks_of,
     refused,
     running,
@@ -586,6 +587,21 @@ def reconcile_drops(walk: Walk) -> None:
     assert done["swept"] == 1
 
 
+def sheet_of_a_job(walk: Walk) -> None:
+    walk.wire.result = noise()
+    job = walk.finalizing()
+    assert walk.call("finalize", turn(job))["status"] == "SUCCEEDED"
+    event = job_event(walk.job(job))
+    assert walk.call("sheet", event)["page"] == "shoes/red/index.html"
+    assert walk.call("sheet", event)["page"] == "shoes/red/index.html"  # over the first
+
+
+def sheet_of_a_refused_drop(walk: Walk) -> None:
+    walk.drop("bad.png.json", b"{oops")
+    walk.call("submit", uploads("bad.png.json"))
+    assert walk.call("sheet", job_event(walk.latest("bad.png.json")))["page"] == "bad/index.html"
+
+
 WAYS: dict[str, tuple[Callable[[Walk], None], ...]] = {
     "submit": (submit_pairs, submit_waits_and_replaces, submit_refuses, submit_mends),
     "dispatch": (
@@ -612,6 +628,7 @@ WAYS: dict[str, tuple[Callable[[Walk], None], ...]] = {
         operate_closes,
     ),
     "reconcile": (reconcile_heals, reconcile_tells, reconcile_alarms, reconcile_drops),
+    "sheet": (sheet_of_a_job, sheet_of_a_refused_drop),
 }
 
 _TABLE_SPARE = ("dynamodb:ConditionCheckItem on Table",)
@@ -642,6 +659,8 @@ UNUSED: dict[str, tuple[str, ...]] = {
         *_OUTBOX_SPARE,
         "s3:GetObjectVersion on Inbox/*",
     ),
+    # A page of more than 8 MiB goes up in parts; inputs are read by their versions.
+    "sheet": ("s3:AbortMultipartUpload on Outbox/*/index.html", "s3:GetObject on Inbox/*"),
 }
 """What the roles may do beyond that, because functions share the statements of the template. Whatever
 comes on top of this needs a reason.

@@ -15,6 +15,7 @@ from rich.table import Table
 from retouch.cli.folder import Verdict
 from retouch.cli.gallery import Gallery
 from retouch.jobs import Job, Status
+from retouch.sheets import counted
 from retouch.sidecar import Problem
 
 _PIPE_WIDTH: Final = 100_000
@@ -178,10 +179,10 @@ def verdict_document(found: Iterable[Verdict]) -> list[dict[str, Any]]:
 
 def gallery_summary(made: Gallery) -> str:
     """What a page shows, in a line."""
-    jobs = "1 job" if len(made.records) == 1 else f"{len(made.records)} jobs"
+    jobs, results = counted(len(made.records), "job"), counted(made.results, "result")
     images, sums = made.totals
     money = "".join(f", {amount:.2f} {currency}" for currency, amount in sums.items())
-    return f"{jobs}, {made.results} results, {images} images billed{money}"
+    return f"{jobs}, {results}, {counted(images, 'image')} billed{money}"
 
 
 def gallery_document(made: Gallery, url: str | None) -> dict[str, Any]:
