@@ -47,12 +47,12 @@ class Browser:
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
         )
-        chrome.get_log("browser")  # takes away what the page before said
+        chrome.get_log("browser")  # type: ignore[no-untyped-call]  # of the page before
         chrome.get(url)
         return cls(chrome)
 
     def run(self, script: str) -> Any:
-        return self.chrome.execute_script(script)  # type: ignore[no-untyped-call]
+        return self.chrome.execute_script(script)
 
     @property
     def errors(self) -> list[str]:
