@@ -447,16 +447,14 @@ def _note(colour: str, title: str, lines: Sequence[str]) -> str:
 
 
 def _failed(failure: Failure) -> str:
-    return ": ".join(
-        filter(
-            None, (failure.code and f"<code>{_text(failure.code)}</code>", _text(failure.message))
-        )
-    )
+    code = f"<code>{_text(failure.code)}</code>" if failure.code else ""
+    # Apart from the code: a character that turns the direction of writing stays within its text.
+    message = f"<bdi>{_text(failure.message)}</bdi>" if failure.message else ""
+    return ": ".join(filter(None, (code, message)))
 
 
 def _found(finding: Finding) -> str:
-    where = f"<code>{_text(finding.field)}</code>: " if finding.field else ""
-    return f"{where}{_text(finding.message)}"
+    return _failed(Failure(code=finding.field, message=finding.message))
 
 
 def _news(record: Record) -> Iterator[str]:

@@ -15,7 +15,7 @@ from tests.browser.looking import Browser
 from tests.pages import FOLDER, HOSTILE, said, sheet
 
 PHONE, DESK = 360, 1280
-LONG = "very-long-name-without-a-space" * 12
+LONG = "AVeryLongNameWithoutASpace_" * 12
 Look = Callable[..., Browser]
 
 
@@ -126,6 +126,22 @@ def test_what_people_wrote_is_seen_as_they_wrote_it_and_does_nothing(look: Look)
     assert page.run("return document.scripts.length") == 0
     assert page.run("return document.images.length") == 5
     assert page.errors == []
+
+
+def test_a_character_that_turns_the_direction_of_writing_turns_its_own_text_only(
+    look: Look,
+) -> None:
+    failure = {"code": "\u202ecode", "message": "message"}
+    page = look(sheets.page(sheet(status="FAILED", failure=failure)), DESK)
+
+    # Where the first letter of the message stands, and the last.
+    first, last = page.run(
+        "const text = document.querySelector('.note bdi').firstChild;"
+        "const at = i => { const r = document.createRange(); r.setStart(text, i);"
+        "r.setEnd(text, i + 1); return r.getBoundingClientRect().left; };"
+        "return [at(0), at(6)]"
+    )
+    assert first < last
 
 
 def test_the_policy_would_keep_out_what_escaping_let_through(look: Look) -> None:

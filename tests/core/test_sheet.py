@@ -54,7 +54,8 @@ def test_a_page_is_made_of_the_versions_that_the_job_saw() -> None:
 
     page = made(world)
     assert len(page.alts) == 3
-    assert page.all("img")[0]["height"] == "480"  # the square that was there
+    first = page.all("img")[0]
+    assert first["width"] == first["height"] == "480"  # the square that was there
     assert world.outbox.objects[PAGE][-1].content_type == "text/html; charset=utf-8"
 
 
@@ -147,6 +148,25 @@ def test_a_page_never_covers_one_that_was_written_meanwhile() -> None:
         assert newer.folder == job.folder
 
     world.outbox.before_put.append(overtaken)
+
+    assert make(world, job) is None
+
+    assert world.outbox.data(PAGE) == b"the newer one's"
+
+
+def test_a_page_of_a_record_that_was_covered_just_after_it_was_read_is_not_written() -> None:
+    world = World()
+    job = ended(world)
+    read = world.outbox.read
+
+    def overtaken(key: str, version_id: str | None) -> bytes | None:
+        data = read(key, version_id)
+        if key == "shoes/red/job.json" and PAGE not in world.outbox.objects:
+            newer_than(world, job)
+            world.outbox.put(PAGE, b"the newer one's", "text/html")
+        return data
+
+    world.outbox.read = overtaken  # type: ignore[method-assign]
 
     assert make(world, job) is None
 
