@@ -637,7 +637,10 @@ class FakeOutbox:
 
     def read(self, key: str, version_id: str | None) -> bytes | None:
         """See `retouch.ports.Outbox`."""
-        return next((w.data for w in self.objects.get(key, ()) if w.version_id == version_id), None)
+        written = self.objects.get(key, [])
+        if version_id is None:
+            return written[-1].data if written else None
+        return next((w.data for w in written if w.version_id == version_id), None)
 
     def presign(self, key: str, version_id: str | None, content_type: str, seconds: int) -> str:
         """See `retouch.ports.Outbox`."""

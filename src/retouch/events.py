@@ -146,3 +146,32 @@ class ExecutionEnded(BaseModel):
         if event.get("source") != "aws.states":
             return None
         return cls.model_validate(event).detail.input
+
+
+class _Place(BaseModel):
+    folder: str = Field(min_length=1)
+
+
+class _Ended(BaseModel):
+    job_id: str = Field(pattern=r"^[a-z0-9]{16}$")
+    outbox: _Place
+
+
+class _JobEvent(BaseModel):
+    source: Literal["retouch"]
+    detail: _Ended
+
+
+class _EndedRecord(BaseModel):
+    body: Json[_JobEvent]
+
+
+class EndedBatch(BaseModel):
+    """A batch of one event of ours, of a job that has ended."""
+
+    records: list[_EndedRecord] = Field(alias="Records", min_length=1, max_length=1)
+
+    @property
+    def job(self) -> _Ended:
+        """Which job, and the folder that it was told to write into."""
+        return self.records[0].body.detail

@@ -33,6 +33,8 @@ _THRESHOLD: Final = 128
 """The least luminance, of 0 to 255, that becomes white in a mask."""
 _PROFILE_MAX_BYTES: Final = MIB
 """A larger colour profile than any that RGB or grey images have; it is dropped."""
+_PROFILE_SHOWN_BYTES: Final = 4096
+"""A larger one is dropped from a thumbnail, which is small itself."""
 _DEEP_SCALE: Final = 1 / 257
 """From 0–65535 to 0–255."""
 _TURNS: Final = {
@@ -88,6 +90,35 @@ def fit_image(data: bytes, facts: ImageFacts, rules: Images) -> Fitted | None:
             picture.flatten()
         picture.resize(size)
         return _saved(picture, facts, rules, target)
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small WebP of an image, upright, to be shown: its bytes, and its sides in pixels."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+def thumbnail(data: bytes, longest: int) -> Thumbnail:
+    """An image as a person sees it, with at most `longest` pixels a side.
+
+    Raises:
+        UnreadableImage: it is none, is damaged, has more pixels than are ever decoded, or such as
+            cannot be shown; the message completes "is …".
+    """
+    facts = imaging.look(data)
+    if imaging.too_many_pixels(facts) is not None:
+        raise UnreadableImage(f"too large to be unpacked, with {facts.width}×{facts.height} pixels")
+    size = shrunk_to(facts.upright, longest)
+    try:
+        with reading():
+            picture = _Picture(data, facts, aim=size)
+            picture.resize(size)
+            return Thumbnail(picture.as_webp(), *size)
+    except CannotFit as error:
+        raise UnreadableImage(f"of a kind that cannot be shown; it {error}") from error
 
 
 class _Picture:
@@ -207,6 +238,15 @@ class _Picture:
                 )
         except _TooLarge:
             return None
+        return file.getvalue()
+
+    def as_webp(self) -> bytes:
+        """A file to be looked at: small, colour profile included where that is small too."""
+        file = io.BytesIO()
+        profile = self.profile if len(self.profile) <= _PROFILE_SHOWN_BYTES else b""
+        self.image.info = {}
+        mode = "RGBA" if self.transparent else "RGB"
+        self.image.convert(mode).save(file, "WEBP", quality=80, icc_profile=profile)
         return file.getvalue()
 
 

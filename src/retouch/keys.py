@@ -11,6 +11,7 @@ import hashlib
 from enum import Enum
 from pathlib import PurePosixPath
 from typing import Final
+from urllib.parse import quote
 
 IMAGE_SUFFIXES: Final = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif",
@@ -157,3 +158,22 @@ def text_key(folder: str) -> str:
 def record_key(folder: str) -> str:
     """The key of a job's record."""
     return f"{folder}/job.json"
+
+
+def page_key(folder: str) -> str:
+    """The key of a job's contact sheet, and of a folder's; at the root of the outbox `index.html`."""
+    return f"{folder}/index.html" if folder else "index.html"
+
+
+def href(key: str, folder: str) -> str:
+    """The relative URL of an object for a document that lies in `folder`, percent-encoded.
+
+    `shoes/red/red 1.png` is `red%201.png` in `shoes/red`, and `../shoes/red/red%201.png` in `hats`.
+    """
+    base = folder.split("/") if folder else []
+    pieces = key.split("/")
+    shared = 0
+    while shared < min(len(base), len(pieces) - 1) and base[shared] == pieces[shared]:
+        shared += 1
+    up = "../" * (len(base) - shared)
+    return up + "/".join(quote(piece, safe="") for piece in pieces[shared:])

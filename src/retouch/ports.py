@@ -269,7 +269,7 @@ class Outbox(Protocol):
         ...
 
     def read(self, key: str, version_id: str | None) -> bytes | None:
-        """The bytes of a version, or None if it is gone. Only what was sent is ever read back."""
+        """The bytes of a version, or with None those that lie there now; None if they are gone."""
         ...
 
     def presign(self, key: str, version_id: str | None, content_type: str, seconds: int) -> str:

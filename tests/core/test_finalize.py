@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -127,24 +128,112 @@ def test_a_synchronous_answer_is_read_from_where_it_was_kept() -> None:
     assert world.store.answer(job.job_id) is None
 
 
-def test_text_that_the_model_wrote_is_kept_beside_the_images() -> None:
+# --- text with images ----------------------------------------
+
+
+def told(world: World, job: Job, *parts: str | int, **fields: Any) -> None:
+    """Lets the job's task answer with texts, and its images by their numbers, in that order."""
+    assert job.task_id is not None
+    numbers = [part for part in parts if isinstance(part, int)]
+    world.provider.answers[job.task_id] = TaskAnswer(
+        status="SUCCEEDED",
+        images=tuple(url(job.task_id, number) for number in numbers),
+        texts=tuple(part for part in parts if isinstance(part, str)),
+        reading=parts,
+        usage={"image_count": len(numbers)},
+        **fields,
+    )
+
+
+def test_text_and_images_stand_in_the_order_in_which_the_model_gave_them() -> None:
     world = World()
     job = world.finalizing_job()
-    world.provider.answers["task-0001"] = TaskAnswer(
-        status="SUCCEEDED",
-        images=(url("task-0001", 1),),
-        texts=("First, loosen the soil …", "Then 浇水"),
+    told(
+        world, job, "First, loosen the soil …", 1, 2, "Then 浇水\n", 3,
         rewritten_prompts=("a redder sky",),
-        usage={"image_count": 1},
-    )
+    )  # fmt: skip
 
     after = finished(world, job)
 
-    text = "First, loosen the soil …\n\nThen 浇水".encode()
+    text = """First, loosen the soil …
+
+![Image 1](red-1.png)
+
+![Image 2](red-2.png)
+
+Then 浇水
+
+![Image 3](red-3.png)
+""".encode()
     assert world.outbox.data("shoes/red/red.md") == text
     assert after.text is not None
     assert (after.text.key, after.text.sha256) == ("shoes/red/red.md", sha256(text))
     assert world.outbox.record("shoes/red")["rewritten_prompts"] == ["a redder sky"]
+
+
+def test_an_image_that_could_not_be_fetched_is_told_of_at_its_place() -> None:
+    world = World()
+    job = world.finalizing_job()
+    told(world, job, "First", 1, "then", 2)
+    world.provider.refused_urls[url("task-0001", 1)] = GONE
+
+    after = finished(world, job)
+
+    assert after.status is Status.PARTIAL
+    assert world.outbox.data("shoes/red/red.md").decode() == (
+        "First\n\n> **Image 1 is missing.** ResultGone: the result's URL answered HTTP 403\n\n"
+        "then\n\n![Image 2](red-2.png)\n"
+    )
+
+
+def test_a_text_that_broke_off_says_so_at_its_end() -> None:
+    world = World()
+    job = world.finalizing_job()
+    failure = Failure(code="StreamInterrupted", message="the stream\nbroke off")
+    told(world, job, "First", 1, "then", failure=failure)
+
+    finished(world, job)
+
+    assert world.outbox.data("shoes/red/red.md").decode().splitlines()[-1] == (
+        "> **The answer broke off here.** StreamInterrupted: the stream broke off"
+    )
+
+
+def test_images_that_were_copied_by_an_earlier_try_keep_their_places_in_the_text() -> None:
+    world = World()
+    job = world.finalizing_job()
+    told(world, job, 1, "one", 2, "two")
+    world.provider.files[url("task-0001", 2)] = (PHOTO[:50], BROKEN)
+    with pytest.raises(TryLater):
+        world.finalize(job.job_id, job.fence)
+    del world.provider.files[url("task-0001", 2)]
+    assert "shoes/red/red.md" not in world.outbox.objects
+
+    finished(world, job)
+
+    assert world.outbox.data("shoes/red/red.md").decode() == (
+        "![Image 1](red-1.png)\n\none\n\n![Image 2](red-2.png)\n\ntwo\n"
+    )
+    assert world.provider.fetched.count(url("task-0001", 1)) == 1
+
+
+def test_a_text_that_had_to_make_way_finds_the_images_that_did_not() -> None:
+    world = World()
+    job = world.finalizing_job()
+    told(world, job, "one", 1, "two", 2)
+    # A newer job takes the folder over once the images are there.
+    takes_over = lambda: world.store.latest.update({"shoes/red/": "newer"})  # noqa: E731
+    world.outbox.before_put.extend([lambda: None, takes_over])
+
+    after = finished(world, job)
+
+    assert [output.key for output in after.outputs] == [
+        "shoes/red/red-1.png",
+        "shoes/red/red-2.png",
+    ]
+    assert after.text is not None
+    assert after.text.key == f"shoes/red/{job.job_id}/{job.job_id}.md"
+    assert "![Image 1](../red-1.png)" in world.outbox.data(after.text.key).decode()
 
 
 def test_the_cost_follows_the_provider_s_count_and_not_what_was_asked_for() -> None:
@@ -607,7 +696,9 @@ def test_text_without_images_is_enough_where_images_are_only_the_most_that_may_c
     world.dispatch(WAN_26)
     job = world.store.the_job(job_id)
     assert job.task_id is not None
-    world.provider.answers[job.task_id] = TaskAnswer(status="SUCCEEDED", texts=("Only words.",))
+    world.provider.answers[job.task_id] = TaskAnswer(
+        status="SUCCEEDED", texts=("Only words.",), reading=("Only words.",)
+    )
     poll(world, job_id, job.fence)
 
     world.finalize(job_id, job.fence)
@@ -615,7 +706,7 @@ def test_text_without_images_is_enough_where_images_are_only_the_most_that_may_c
     record = world.outbox.record("guide")
     assert record["status"] == "SUCCEEDED"
     assert record["outputs"] == []
-    assert world.outbox.data("guide/guide.md") == b"Only words."
+    assert world.outbox.data("guide/guide.md") == b"Only words.\n"
 
 
 def test_prompts_and_times_of_the_provider_are_on_record() -> None:

@@ -67,7 +67,8 @@ def test_text_with_images_in_one_streamed_call(user: User) -> None:
     assert record["cost"]["images"] == 2
     text = user.read("models/guide/guide.md")
     assert text is not None
-    assert "step 1" in text.decode("utf-8")
+    words = text.decode("utf-8")
+    assert words.index("step 1") < words.index("(guide-1.png)") < words.index("step 2")
     (call,) = user.creates("guide")
     assert call["headers"]["x-dashscope-sse"] == "enable"
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from retouch.aws.store import DynamoStore
 from retouch.jobs import Job, Status
+from retouch.records import EVENT_SOURCE, EVENT_TYPE, announcement
 from tests.fakes import PHOTO, QWEN, WANX, sidecar_json
-from tests.integration.conftest import REGION, Context, Function, Stack
+from tests.integration.conftest import REGION, STACK, Context, Function, Stack
 from tests.integration.wire import Wire
 
 LANE = f"beijing:{WANX}"
@@ -106,6 +107,26 @@ def execution_ended(job_id: str, fence: int, status: str = "FAILED") -> dict[str
             "outputDetails": None,
         },
     }
+
+
+def job_event(job: Job) -> dict[str, Any]:
+    """What the queue of contact sheets holds: an event of ours, as EventBridge delivers it."""
+    return sqs(
+        json.dumps(
+            {
+                "version": "0",
+                "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
+                "detail-type": EVENT_TYPE,
+                "source": EVENT_SOURCE,
+                "account": "123456789012",
+                "time": "2026-11-12T00:00:00Z",
+                "region": REGION,
+                "resources": [],
+                "detail": announcement(job, stack=STACK, inbox="the-inbox", outbox="the-outbox"),
+            },
+            ensure_ascii=False,
+        )
+    )
 
 
 SCHEDULED = {

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from retouch.jobs import ADMITTED_LEASE_SECONDS, SYNC_LEASE_SECONDS
+from retouch.jobs import ADMITTED_LEASE_SECONDS, SYNC_LEASE_SECONDS, Status
+from retouch.records import EVENT_SOURCE, EVENT_TYPE
 from retouch.registry import TASK_DEADLINE_SECONDS, Mode
 from retouch.settings import Settings, WebhookSettings
+from retouch.sheets import WITH_A_PAGE
 from retouch.webhook import ANSWER_SECONDS, CONNECT_SECONDS, check_url, keys_in, pause
 from tests.integration.conftest import ROOT
 from tests.integration.machine import ASL, chosen, definition, function_of
 
-FUNCTIONS = ("Submit", "Dispatch", "Poll", "Generate", "Finalize", "Operate", "Reconcile")
+FUNCTIONS = ("Submit", "Dispatch", "Poll", "Generate", "Finalize", "Operate", "Reconcile", "Sheet")
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +268,10 @@ def test_a_function_may_tell_of_every_state_that_it_can_bring_a_job_to(
     # Every step publishes, and a job that a step holds or closes is told of on the topic.
     needed = {"s3:PutObject", "events:PutEvents", "sns:Publish"}
 
-    assert needed <= allowed(template, name)
+    if name == "Sheet":  # it brings no job anywhere
+        assert needed & allowed(template, name) == {"s3:PutObject"}
+    else:
+        assert needed <= allowed(template, name)
 
 
 @pytest.mark.parametrize("name", ["Dispatch", "Poll", "Generate", "Finalize", "Operate"])
@@ -276,7 +281,7 @@ def test_a_function_that_calls_the_provider_may_read_its_key(
     assert "secretsmanager:GetSecretValue" in allowed(template, name)
 
 
-@pytest.mark.parametrize("name", ["Submit", "Dispatch", "Generate", "Operate"])
+@pytest.mark.parametrize("name", ["Submit", "Dispatch", "Generate", "Operate", "Sheet"])
 def test_a_function_that_reads_or_presigns_inputs_may_read_their_versions(
     template: dict[str, Any], name: str
 ) -> None:
@@ -467,8 +472,11 @@ def test_the_queues_outlast_the_functions_they_feed(template: dict[str, Any]) ->
     uploads = resources["Uploads"]["Properties"]["VisibilityTimeout"]
     kicks = resources["Kicks"]["Properties"]["VisibilityTimeout"]
 
+    sheets = resources["Sheets"]["Properties"]["VisibilityTimeout"]
+
     assert uploads >= 6 * function(template, "Submit")["Timeout"]
     assert kicks > function(template, "Dispatch")["Timeout"]
+    assert sheets > function(template, "Sheet")["Timeout"]
 
 
 def test_the_leases_outlast_the_functions_that_hold_them(template: dict[str, Any]) -> None:
@@ -483,3 +491,29 @@ def test_the_failure_rule_hears_exactly_the_ends_that_need_a_remedy(
 
     assert pattern["source"] == ["aws.states"]
     assert set(pattern["detail"]["status"]) == {"FAILED", "TIMED_OUT", "ABORTED"}
+
+
+def test_the_sheets_rule_hears_our_own_events_of_every_end_on_the_stack_s_bus(
+    template: dict[str, Any],
+) -> None:
+    rule = template["Resources"]["SheetsRule"]["Properties"]
+
+    assert rule["EventBusName"] == {"Ref": "EventBus"}
+    assert rule["EventPattern"]["source"] == [EVENT_SOURCE]
+    assert rule["EventPattern"]["detail-type"] == [EVENT_TYPE]
+    settled = {str(status) for status in Status if status.settled}
+    assert set(rule["EventPattern"]["detail"]["status"]) == settled == set(WITH_A_PAGE)
+
+
+def test_a_contact_sheet_can_hold_no_job_up(template: dict[str, Any]) -> None:
+    resources = template["Resources"]
+    assert resources["SheetsRule"]["Properties"]["Targets"] == [
+        {"Id": "sheets", "Arn": {"Fn::GetAtt": ["Sheets", "Arn"]}}
+    ]
+    (event,) = function(template, "Sheet")["Events"].values()
+    assert event["Properties"]["Queue"] == {"Fn::GetAtt": ["Sheets", "Arn"]}
+    assert event["Properties"]["ScalingConfig"] == {"MaximumConcurrency": 2}
+    assert event["Properties"]["BatchSize"] == 1
+    redrive = resources["Sheets"]["Properties"]["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["SheetsDlq", "Arn"]}
+    assert "dynamodb" not in json.dumps(function(template, "Sheet")["Policies"])

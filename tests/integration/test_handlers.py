@@ -1,4 +1,4 @@
-"""The eight handlers on the events that AWS sends, over moto and the provider's wire format."""
+"""The handlers on the events that AWS sends, over moto and the provider's wire format."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from retouch.aws.store import DynamoStore
 from retouch.errors import ResultHostUnknown, SettingsError
-from retouch.jobs import PutLane, Status
+from retouch.jobs import Job, PutLane, Status
 from retouch.provider.client import connection_pool
 from retouch.webhook import HttpReceiver, keys_in, signature
 from tests.fakes import PHOTO, QWEN, RESULT_HOST, WAN, sha256, sidecar_json
@@ -36,6 +37,7 @@ from tests.integration.support import (
     entered,
     execution_ended,
     held,
+    job_event,
     kicks_of,
     quiet,
     record,
@@ -840,6 +842,8 @@ def test_no_key_signed_url_or_prompt_is_logged_sent_or_handed_to_the_state_machi
     wire.state = "SUCCEEDED"
     answers.append(load("poll").handler(turn(job), Context()))
     answers.append(load("finalize").handler(turn(job), Context(milliseconds=300_000)))
+    answers.append(load("sheet").handler(job_event(job), Context()))
+    assert answers[-1]["page"] == "shoes/red/index.html"
     load("reconcile").handler(SCHEDULED, Context())
 
     printed = capsys.readouterr()
@@ -1053,3 +1057,62 @@ def test_the_webhook_s_log_names_no_address_and_no_key(
     assert "0123456789abcdef-9" in logged
     for secret in ("s3cr3t", "hooks.example.com", WEBHOOK_KEY.removeprefix("whsec_"), "sku"):
         assert secret not in logged
+
+
+# --- sheet ----------------------------------------
+
+
+def ended(stack: Stack, store: DynamoStore, load: Function, wire: Wire) -> Job:
+    job = running(stack, store, load)
+    wire.state = "SUCCEEDED"
+    load("poll").handler(turn(job), Context())
+    assert load("finalize").handler(turn(job), Context(milliseconds=300_000))["next"] == "stop"
+    (job,) = store.jobs_in(Status.SUCCEEDED)
+    return job
+
+
+def test_the_event_of_an_ended_job_makes_its_page(
+    stack: Stack, store: DynamoStore, load: Function, wire: Wire
+) -> None:
+    job = ended(stack, store, load, wire)
+    # Dropped again meanwhile: the page shows the version that the job saw.
+    drop(stack, "shoes/red.png", b"something else")
+
+    answer = load("sheet").handler(job_event(job), Context())
+
+    assert answer == {"job_id": job.job_id, "page": "shoes/red/index.html"}
+    got = stack.s3.get_object(Bucket=stack.outbox, Key="shoes/red/index.html")
+    page = got["Body"].read().decode()
+    assert got["ContentType"] == "text/html; charset=utf-8"
+    assert page.count("<img ") == 2
+    assert "a secret wish" in page
+
+
+def test_what_the_bus_really_says_of_an_ended_job_is_understood(
+    stack: Stack, store: DynamoStore, load: Function, wire: Wire
+) -> None:
+    ended(stack, store, load, wire)
+    (event,) = [e for e in stack.received(stack.seen_url) if e["detail"]["status"] == "SUCCEEDED"]
+
+    answer = load("sheet").handler(sqs(json.dumps(event)), Context())
+
+    assert answer["page"] == "shoes/red/index.html"
+
+
+@pytest.mark.parametrize("body", ["no json", "{}", '{"source": "aws.s3", "detail": {}}'])
+def test_an_event_that_is_none_of_ours_comes_again_and_then_lies_with_the_dead(
+    load: Function, body: str
+) -> None:
+    with pytest.raises(ValidationError):
+        load("sheet").handler(sqs(body), Context())
+
+
+def test_an_outbox_that_refuses_the_page_makes_the_event_come_again(
+    stack: Stack, store: DynamoStore, load: Function, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ended(stack, store, load, wire)
+    module = load("sheet")
+    monkeypatch.setenv("RETOUCH_OUTBOX", "no-such-bucket")
+
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        module.handler(job_event(job), Context())

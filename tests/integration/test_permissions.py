@@ -41,6 +41,7 @@ from tests.integration.support import (
     drop,
     execution_ended,
     held,
+    job_event,
     kicks_of,
     refused,
     running,
@@ -634,6 +635,21 @@ def webhook_delivers(walk: Walk) -> None:
     assert len(walk.stack.received(walk.stack.webhook_dlq_url)) == 1
 
 
+def sheet_of_a_job(walk: Walk) -> None:
+    walk.wire.result = noise()
+    job = walk.finalizing()
+    assert walk.call("finalize", turn(job))["status"] == "SUCCEEDED"
+    event = job_event(walk.job(job))
+    assert walk.call("sheet", event)["page"] == "shoes/red/index.html"
+    assert walk.call("sheet", event)["page"] == "shoes/red/index.html"  # over the first
+
+
+def sheet_of_a_refused_drop(walk: Walk) -> None:
+    walk.drop("bad.png.json", b"{oops")
+    walk.call("submit", uploads("bad.png.json"))
+    assert walk.call("sheet", job_event(walk.latest("bad.png.json")))["page"] == "bad/index.html"
+
+
 WAYS: dict[str, tuple[Callable[[Walk], None], ...]] = {
     "submit": (submit_pairs, submit_waits_and_replaces, submit_refuses, submit_mends, submit_holds),
     "dispatch": (
@@ -668,6 +684,7 @@ WAYS: dict[str, tuple[Callable[[Walk], None], ...]] = {
         reconcile_drops,
     ),
     "webhook": (webhook_delivers,),
+    "sheet": (sheet_of_a_job, sheet_of_a_refused_drop),
 }
 
 _TABLE_SPARE = ("dynamodb:ConditionCheckItem on Table",)
@@ -699,6 +716,8 @@ UNUSED: dict[str, tuple[str, ...]] = {
         "s3:GetObjectVersion on Inbox/*",
     ),
     "webhook": (),
+    # A page of more than 8 MiB goes up in parts; inputs are read by their versions.
+    "sheet": ("s3:AbortMultipartUpload on Outbox/*/index.html", "s3:GetObject on Inbox/*"),
 }
 """What the roles may do beyond that, because functions share the statements of the template. Whatever
 comes on top of this needs a reason.

@@ -277,6 +277,7 @@ def test_what_an_answer_gives_can_be_written_down(text: str) -> None:
             "status": answer.status,
             "request_id": answer.request_id,
             "texts": [*answer.texts],
+            "reading": [*answer.reading],
             "rewritten": [*answer.rewritten_prompts],
             "usage": answer.usage,
             "failures": [failure.model_dump() for failure in answer.image_failures],

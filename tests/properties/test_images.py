@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retouch import imaging
+from retouch.fitting import Thumbnail, thumbnail
 from retouch.imaging import ImageFacts, UnreadableImage
 from retouch.registry import MODELS
 from retouch.sidecar import Problem
@@ -174,6 +175,14 @@ def _seen(data: bytes) -> ImageFacts | str:
         return str(error)
 
 
+def _small(data: bytes) -> Thumbnail | str:
+    """A thumbnail, or why there is none."""
+    try:
+        return thumbnail(data, 10)
+    except UnreadableImage as error:
+        return str(error)
+
+
 def _judge(data: bytes) -> ImageFacts | None:
     facts = _seen(data)
     if isinstance(facts, str):
@@ -221,6 +230,37 @@ def _judge(data: bytes) -> ImageFacts | None:
 @given(data=_files)
 def test_any_bytes_are_an_image_or_not(data: bytes) -> None:
     _judge(data)
+
+
+@settings(
+    max_examples=1_000,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(data=_files)
+def test_any_bytes_have_a_thumbnail_or_a_reason_why_not(data: bytes) -> None:
+    facts = _seen(data)
+    if isinstance(facts, ImageFacts) and facts.width * facts.height > _MOST_PIXELS:
+        return
+    made = _small(data)
+    if isinstance(made, str):
+        assert made
+        assert is_utf8(made)
+    else:
+        assert 1 <= min(made.width, made.height) <= max(made.width, made.height) <= 10
+        assert imaging.look(made.data).upright == (made.width, made.height)
+
+
+@pytest.mark.parametrize("data", _REAL, ids=range(len(_REAL)))
+def test_real_images_have_thumbnails_but_for_those_that_nothing_shows(data: bytes) -> None:
+    made = _small(data)
+
+    if isinstance(made, str):
+        assert "32 bits per channel" in made
+    else:
+        assert max(made.width, made.height) == 10
 
 
 @pytest.mark.parametrize("data", _REAL, ids=range(len(_REAL)))

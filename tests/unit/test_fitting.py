@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from retouch.fitting import CannotFit, Fitted, fit_boxes, fit_image, fit_mask
+from retouch.fitting import CannotFit, Fitted, fit_boxes, fit_image, fit_mask, thumbnail
 from retouch.imaging import (
     FIT_MAX_BYTES,
     MAX_PIXELS,
@@ -696,3 +696,80 @@ def test_mended_boxes_are_boxes_inside_their_image(
 )
 def test_what_is_no_box_stays_for_the_sidecars_check(boxes: Json) -> None:
     assert fit_boxes(boxes, shrunken((900, 600), (400, 267))) == boxes
+
+
+# --- thumbnails ------------------------------------------------------------------------------------
+
+
+def small(data: bytes, longest: int = 100) -> Image.Image:
+    made = thumbnail(data, longest)
+    image = Image.open(io.BytesIO(made.data))
+    assert image.format == "WEBP"
+    assert image.size == (made.width, made.height)
+    return image
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_a_thumbnail_looks_like_its_image(kind: str) -> None:
+    image = small(encoded(quarters(), kind))
+
+    assert image.size == (100, 67)
+    assert alike(corners(image), [RED, GREEN, BLUE, WHITE], by=12)
+
+
+def test_a_small_image_is_not_enlarged() -> None:
+    assert small(encoded(quarters(30, 20))).size == (30, 20)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_a_thumbnail_stands_as_a_person_sees_its_image(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    image = small(encoded(quarters(), kind, exif=exif))
+
+    assert image.size == (67, 100)
+    assert alike(corners(image), [BLUE, RED, WHITE, GREEN], by=12)
+
+
+def test_a_thumbnail_keeps_what_is_transparent() -> None:
+    image = quarters().convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+
+    alpha = small(encoded(image)).getchannel("A")
+
+    counts = alpha.histogram()
+    assert any(counts[:16])
+    assert any(counts[-16:])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "CMYK"])
+def test_a_thumbnail_is_made_of_every_mode(mode: str) -> None:
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+
+    assert small(encoded(quarters(mode=mode) if mode != "I;16" else deep(), kind)).size == (100, 67)
+
+
+def deep() -> Image.Image:
+    return Image.new("I;16", (300, 200), 40_000)
+
+
+def test_an_image_with_too_many_pixels_has_no_thumbnail_and_is_not_unpacked() -> None:
+    data = encoded(Image.new("1", (8001, 8000)))
+
+    with pytest.raises(UnreadableImage, match="too large to be unpacked, with 8001×8000 pixels"):
+        thumbnail(data, 100)
+
+
+def test_an_image_of_32_bits_has_no_thumbnail() -> None:
+    with pytest.raises(UnreadableImage, match="cannot be shown; it has 32 bits"):
+        thumbnail(encoded(Image.new("F", (30, 20)), "TIFF"), 100)
+
+
+def test_a_large_colour_profile_is_left_out_of_a_thumbnail() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    kept = small(encoded(quarters(), icc_profile=profile))
+    dropped = small(encoded(quarters(), icc_profile=profile + bytes(5000)))
+
+    assert kept.info.get("icc_profile") == profile
+    assert "icc_profile" not in dropped.info

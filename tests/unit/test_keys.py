@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote, unquote, urljoin
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -229,3 +231,27 @@ def test_long_names_that_differ_at_the_end_keep_their_results_apart() -> None:
     first, second = keys.outbox_folder(one), keys.outbox_folder(two)
     assert keys.record_key(first) != keys.record_key(second)
     assert keys.result_key(first, 1, ".png") != keys.result_key(second, 1, ".png")
+
+
+@pytest.mark.parametrize(
+    ("key", "folder", "url"),
+    [
+        ("shoes/red/red-1.png", "shoes/red", "red-1.png"),
+        ("shoes/red/sent/image-1.png", "shoes/red", "sent/image-1.png"),
+        ("shoes/red/red-1.png", "shoes/red/abc", "../red-1.png"),
+        ("hats/a/a-1.png", "shoes/red", "../../hats/a/a-1.png"),
+        ("shoes/red/index.html", "", "shoes/red/index.html"),
+        ("a:b/c?d#e.png", "a:b", "c%3Fd%23e.png"),
+        ("javascript:x", "", "javascript%3Ax"),
+        ("x/100% +1.png", "x", "100%25%20%2B1.png"),
+    ],
+)
+def test_a_relative_url_leads_from_a_folder_to_an_object(key: str, folder: str, url: str) -> None:
+    assert keys.href(key, folder) == url
+    base = f"https://bucket.example.com/{quote(folder)}/index.html".replace("com//", "com/")
+    assert unquote(urljoin(base, url)) == f"https://bucket.example.com/{key}"
+
+
+def test_the_page_of_a_folder_is_its_index() -> None:
+    assert keys.page_key("shoes/red") == "shoes/red/index.html"
+    assert keys.page_key("") == "index.html"

@@ -32,12 +32,14 @@ def test_every_function_is_its_handler_and_the_layer_is_the_library() -> None:
         for name, resource in template["Resources"].items()
         if resource["Type"] == "AWS::Serverless::Function"
     }
-    assert len(functions) == len(list((project_root() / "functions").iterdir()))
+    folders = {path.parent.name for path in (project_root() / "functions").glob("*/app.py")}
+    assert {name.removesuffix("Function").lower() for name in functions} == folders
     for uri in functions.values():
         assert names_in(uri, sent) == ["app.py"]
     layer = names_in(template["Resources"]["Library"]["Properties"]["ContentUri"], sent)
     assert "python/retouch/steps/submit.py" in layer
     assert "python/retouch/data/prices.json" in layer
+    assert "python/retouch/data/sheet.css" in layer
     parts = {name.split("/")[2] for name in layer}
     assert not parts & {"cli", "local", "samples", "simulator"}
 

@@ -95,6 +95,7 @@ def test_wanx_succeeded_3_2() -> None:
         "SUCCEEDED",
         request_id="eeef…",
         images=(f"{SH}/a.png?Expires=1",),
+        reading=(1,),
         usage={"image_count": 1},
         submitted_at=SUBMITTED,
         scheduled_at=SUBMITTED + 0.035,
@@ -116,6 +117,7 @@ def test_qwen_succeeded_3_3() -> None:
         "SUCCEEDED",
         request_id="bf37…",
         images=(f"{SZ}/1.png?Expires=1", f"{SZ}/2.png?Expires=1"),
+        reading=(1, 2),
         usage={"image_count": 2, "width": 1024, "height": 1536},
     )
     assert answer.output_size == (1024, 1536)
@@ -165,6 +167,7 @@ def test_interleaved_texts_and_images_keep_their_order_3_5() -> None:
         '"total_tokens":506}}'
     )
     assert answer.texts == ("First, loosen the soil …", "Then …")
+    assert answer.reading == ("First, loosen the soil …", 1, "Then …", 2)
     assert answer.images == (f"{SH}/1.png?Expires=1", f"{SH}/2.png?Expires=1")
 
 
@@ -184,6 +187,7 @@ def test_wan_2_7_succeeded_3_6() -> None:
         "SUCCEEDED",
         request_id="810f…",
         images=(f"{BJ}/x.png?Expires=1",),
+        reading=(1,),
         usage={
             "image_count": 1,
             "size": "2976*1408",
@@ -729,7 +733,9 @@ def test_of_an_answer_too_large_all_that_is_read_is_kept_and_texts_are_cut() -> 
     kept = storable(body, MOST)
     assert stored_bytes(kept) <= MOST < stored_bytes(body)
     assert answered(kept, synchronous=True) == replace(
-        answered(body, synchronous=True), texts=("é" * 1000,) * MOST_IMAGES
+        answered(body, synchronous=True),
+        texts=("é" * 1000,) * MOST_IMAGES,
+        reading=tuple(part for n in range(MOST_IMAGES) for part in ("é" * 1000, n + 1)),
     )
 
 

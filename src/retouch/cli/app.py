@@ -25,6 +25,7 @@ from retouch.cli.connection import Connection, NotReachable, Report, Where, conn
 from retouch.cli.demo import demo as run_demo
 from retouch.cli.folder import FolderInbox, Found, Verdict, check, collect
 from retouch.cli.following import follow
+from retouch.cli.gallery import gallery as make_gallery
 from retouch.errors import RetouchError, SettingsError
 from retouch.events import LONGEST_TASK_ID
 from retouch.jobs import Job, Status, follows
@@ -463,6 +464,54 @@ def _lines(record: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         elif value is not None:
             lines.append((label, str(value)))
     return lines
+
+
+@app.command()
+def gallery(
+    prefix: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="A folder of the outbox; / for all of it.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Write the page here instead of into the outbox.", metavar="FILE"
+        ),
+    ] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Also give a link that opens the page for an hour.")
+    ] = False,
+    stack: _Stack = None,
+    profile: _Profile = None,
+    region: _Region = None,
+    as_json: _Json = False,
+) -> None:
+    """Make one page of all jobs in a folder of the outbox: input and results side by side."""
+    if out is not None and out.is_dir():
+        raise typer.BadParameter(f"{out} is a folder; a file is needed", param_hint="--out")
+    if out is not None and link:
+        raise typer.BadParameter("a file needs no link; leave out --out or --link")
+    connection = connect(Where(stack, profile, region))
+    made = make_gallery(connection, prefix.strip("/"), out)
+    if made is None:
+        output.err.print(
+            f'there is no job in the folder "{prefix}" of the outbox; `retouch jobs` lists them',
+            markup=False,
+        )
+        raise typer.Exit(WRONG_INPUT)
+    url = connection.link(made.key) if link and made.key is not None else None
+    if as_json:
+        output.document(output.gallery_document(made, url))
+        return
+    if made.of_one_job:
+        output.err.print(
+            f"\"{made.folder}\" is a job's own folder; this is that job's page", markup=False
+        )
+    where = str(out) if made.key is None else f"s3://{connection.outbox}/{made.key}"
+    output.out.print(f"{output.gallery_summary(made)}: {where}", markup=False)
+    for folder in made.unreadable:
+        output.err.print(f"{folder}/job.json cannot be read, and is left out", markup=False)
+    if url is not None:
+        output.out.print(url, markup=False)
 
 
 @app.command()

@@ -101,9 +101,9 @@ class Connection:
         return answer["VersionId"]
 
     def results(self, folder: str) -> Iterator[str]:
-        """The keys of everything in a job's folder of the outbox."""
+        """The keys of everything in a folder of the outbox; the whole of it for the empty name."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self.outbox, Prefix=f"{folder}/"
+            Bucket=self.outbox, Prefix=f"{folder}/" if folder else ""
         )
         for page in pages:
             yield from (entry["Key"] for entry in page.get("Contents", []))
@@ -111,6 +111,12 @@ class Connection:
     def read_result(self, key: str) -> bytes:
         """An object of the outbox."""
         return self.s3.get_object(Bucket=self.outbox, Key=key)["Body"].read()
+
+    def link(self, key: str, seconds: int = 3600) -> str:
+        """A URL that opens an object of the outbox for so long."""
+        return self.s3.generate_presigned_url(
+            "get_object", Params={"Bucket": self.outbox, "Key": key}, ExpiresIn=seconds
+        )
 
     def jobs(self, statuses: Sequence[Status]) -> list[Job]:
         """Jobs in any of these states, the newest first."""

@@ -12,6 +12,7 @@ from typing import Final
 from retouch import keys
 from retouch.cli.connection import Connection
 from retouch.cli.following import follow
+from retouch.cli.gallery import gallery
 from retouch.cli.output import document, err, jobs_table, out, reasons, row, totals
 from retouch.jobs import Job, Status
 from retouch.local.stack import Blueprint, temporary
@@ -19,6 +20,8 @@ from retouch.steps.submit import job_id_of
 
 _TIME_SCALE: Final = 0.2
 """A fifth of the provider's usual durations."""
+_PAGES_SECONDS: Final = 30.0
+"""Contact sheets are made after their jobs have ended, and nothing but looking depends on them."""
 EXPECTED: Final = {
     "catalogue/mistakes.jpg.json": (Status.REJECTED, 3),
     "catalogue/refused.jpg.json": (Status.FAILED, 0),
@@ -42,7 +45,9 @@ def demo(target: Path, *, as_json: bool) -> int:
             )
             job_ids = _drop(connection, samples)
             jobs = follow(connection, job_ids, err, stopped=lambda _: False)
+            late = _await_pages(connection, jobs)
             written = _fetch(connection, jobs, target)
+            gallery(connection, "", target / "index.html")
     took = time.monotonic() - started
     jobs.sort(key=lambda job: job.sidecar)
     if as_json:
@@ -54,9 +59,12 @@ def demo(target: Path, *, as_json: bool) -> int:
         reasons(jobs)
         out.print(
             f"\n{len(jobs)} jobs in {took:.0f} s, {totals(jobs)} (simulated: nothing was spent)\n"
-            f"{written} files, each job's results and job.json in {target}/<job>/",
+            f"{written} files, each job's results, page and job.json in {target}/<job>/; all of it in "
+            f"{target}/index.html",
             markup=False,
         )
+        if late:
+            out.print(f"not waited for: the pages of {', '.join(late)}", markup=False)
     surprises = [job for job in jobs if not _as_expected(job)]
     for job in surprises:
         err.print(f"[red]not as expected:[/red] {job.sidecar} is {job.status}")
@@ -79,6 +87,16 @@ def _drop(connection: Connection, samples: Path) -> list[str]:
         if keys.classify(key) is keys.Kind.SIDECAR:
             job_ids.append(job_id_of(key, version))
     return job_ids
+
+
+def _await_pages(connection: Connection, jobs: list[Job]) -> list[str]:
+    """Wait until every job has its contact sheet; the folders that have none after a while."""
+    missing = [job.folder for job in jobs]
+    deadline = time.monotonic() + _PAGES_SECONDS
+    while missing and time.monotonic() < deadline:
+        time.sleep(0.4)
+        missing = [f for f in missing if keys.page_key(f) not in connection.results(f)]
+    return missing
 
 
 def _fetch(connection: Connection, jobs: list[Job], target: Path) -> int:

@@ -14,7 +14,9 @@ from rich.table import Table
 
 from retouch.cli.explaining import Explanation, shown
 from retouch.cli.folder import Verdict
+from retouch.cli.gallery import Gallery
 from retouch.jobs import Job, Status
+from retouch.sheets import counted
 from retouch.sidecar import Problem
 
 _PIPE_WIDTH: Final = 100_000
@@ -202,3 +204,29 @@ def verdict_document(found: Iterable[Verdict]) -> list[dict[str, Any]]:
         }
         for verdict in found
     ]
+
+
+def gallery_summary(made: Gallery) -> str:
+    """What a page shows, in a line."""
+    jobs, results = counted(len(made.records), "job"), counted(made.results, "result")
+    images, sums = made.totals
+    money = "".join(f", {amount:.2f} {currency}" for currency, amount in sums.items())
+    return f"{jobs}, {results}, {counted(images, 'image')} billed{money}"
+
+
+def gallery_document(made: Gallery, url: str | None) -> dict[str, Any]:
+    """The same as JSON."""
+    images, sums = made.totals
+    return {
+        "folder": made.folder,
+        "page": made.key,
+        "file": None if made.file is None else str(made.file),
+        "url": url,
+        "of_one_job": made.of_one_job,
+        "jobs": len(made.records),
+        "statuses": made.statuses,
+        "results": made.results,
+        "images_billed": images,
+        "amounts": {currency: str(amount) for currency, amount in sums.items()},
+        "unreadable": list(made.unreadable),
+    }

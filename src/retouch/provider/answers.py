@@ -55,7 +55,8 @@ class TaskAnswer:
 
     `images` are signed URLs; they must not be logged or stored beyond the job's own answer. Times are
     Unix seconds. `prompts` has an entry for each image that came with one, `rewritten_prompts` the
-    rewritten ones of them. `usage` holds scalars only.
+    rewritten ones of them. `usage` holds scalars only. `reading` is the order in which texts and images
+    came: a text, or the number of an image, counted from 1.
     """
 
     status: str
@@ -70,6 +71,7 @@ class TaskAnswer:
     scheduled_at: float | None = None
     ended_at: float | None = None
     prompts: tuple[RewrittenPrompt, ...] = ()
+    reading: tuple[str | int, ...] = ()
 
     @property
     def terminal(self) -> bool:
@@ -293,17 +295,26 @@ def task_answer(
     output = _object(body.get("output"))
     images: list[str] = []
     texts: list[str] = []
+    reading: list[str | int] = []
     failures: list[Failure] = []
     prompts: list[RewrittenPrompt] = []
+
+    def add_image(url: str) -> None:
+        images.append(url)
+        if len(images) <= MOST_IMAGES:
+            reading.append(len(images))
+
     for item in content_in(body)[0]:
         if (url := image_in(item)) is not None:
-            images.append(url)
+            add_image(url)
         elif (text := clean(item.get("text"), TEXT_CHARS)) is not None:
             texts.append(text)
+            if len(texts) <= MOST_IMAGES:
+                reading.append(text)
     for result in _list(output.get("results")):
         entry = _object(result)
         if (url := _url(entry.get("url"))) is not None:
-            images.append(url)
+            add_image(url)
             original = clean(entry.get("orig_prompt"), TEXT_CHARS)
             actual = clean(entry.get("actual_prompt"), TEXT_CHARS)
             if original is not None or actual is not None:
@@ -331,6 +342,7 @@ def task_answer(
         scheduled_at=_moment(output.get("scheduled_time")),
         ended_at=_moment(output.get("end_time")),
         prompts=tuple(prompts),
+        reading=tuple(reading),
     )
 
 
@@ -343,11 +355,13 @@ def storable(body: str, most: int) -> str:
         return body
     parsed = parse(body) or {}
     answer = task_answer(parsed, synchronous=True)
-    images: list[Json] = [{"image": url} for url in answer.images]
-    texts: list[Json] = [{"text": text[:1000]} for text in answer.texts]
+    content: list[Json] = [
+        {"text": part[:1000]} if isinstance(part, str) else {"image": answer.images[part - 1]}
+        for part in answer.reading
+    ]
     failure = failure_in(parsed)
     kept: dict[str, Json] = {
-        "output": {"choices": [{"message": {"content": [*texts, *images]}}]},
+        "output": {"choices": [{"message": {"content": content}}]},
         "usage": dict(answer.usage or {}),
         "request_id": answer.request_id,
     }

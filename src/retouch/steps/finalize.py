@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from retouch import imaging, jobs, keys
+from retouch import imaging, jobs, keys, reading
 from retouch.errors import Conflict, OperatorError, ProviderRefused, ResultHostUnknown, TryLater
 from retouch.imaging import UnreadableImage
 from retouch.jobs import (
@@ -111,16 +111,16 @@ def _close(app: App, job: Job, deadline: float) -> tuple[Job, jobs.Writes] | Non
             return None
         else:
             _copy(app, job, number, url, copied)
-    text = _write_text(app, job, answer)
-    failures = (*answer.image_failures, *copied.failures)
+    # A stream that broke off after its first images leaves those and a failure.
+    cut_off = answer.failure if answer.status == "SUCCEEDED" else None
+    text = _write_text(app, job, answer, copied, cut_off)
+    failures = (*answer.image_failures, *copied.failures.values())
     # A model may have been taken out of the settings since; then nothing is known to be promised.
     model = app.settings.models.get(job.model or "")
     promised = model is not None and model.exact_count.holds(job.parameters, bool(job.images))
     wanted = model.most_images(job.parameters, bool(job.images)) if model is not None else 0
     fell_short = promised and len(copied.outputs) < wanted
     failure = job.failure
-    # A stream that broke off after its first images leaves those and a failure.
-    cut_off = answer.failure if answer.status == "SUCCEEDED" else None
     text_will_do = text is not None and not promised and not failures and cut_off is None
     if answer.status == "CANCELED" and job.cancel_asked_at is not None:
         status = Status.CANCELED
@@ -222,7 +222,8 @@ def _answer(app: App, job: Job) -> TaskAnswer:
 @dataclass
 class _Copied:
     outputs: list[Output] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    """By the image's number."""
 
 
 def _copy(app: App, job: Job, number: int, url: str, copied: _Copied) -> None:
@@ -232,9 +233,9 @@ def _copy(app: App, job: Job, number: int, url: str, copied: _Copied) -> None:
     except ResultHostUnknown as error:
         if app.clock.now() - (job.ended_at or job.updated_at) < TASK_KEPT_SECONDS:
             raise
-        copied.failures.append(Failure(code=error.code, message=str(error)))
+        copied.failures[number] = Failure(code=error.code, message=str(error))
     except ProviderRefused as error:
-        copied.failures.append(Failure(code=error.code, message=error.message))
+        copied.failures[number] = Failure(code=error.code, message=error.message)
     else:
         note_made(app, output.sha256, job.job_id)
         expires = int(app.clock.now()) + _NOTED_SECONDS
@@ -319,13 +320,20 @@ def _placed(write: Callable[[], Output]) -> Output:
     return write()
 
 
-def _write_text(app: App, job: Job, answer: TaskAnswer) -> Output | None:
+def _write_text(
+    app: App, job: Job, answer: TaskAnswer, copied: _Copied, cut_off: Failure | None
+) -> Output | None:
+    """Write what the model wrote, with its images at their places, if it wrote anything."""
     if not answer.texts:
         return None
-    data = "\n\n".join(answer.texts).encode("utf-8")
+    images = {output.number or 0: output.key for output in copied.outputs}
+    missing = {number: _said(failure) for number, failure in copied.failures.items()}
+    broke_off = None if cut_off is None else _said(cut_off)
 
     def write() -> Output:
         key, over = _place(app, job, keys.text_key)
+        folder = key.rpartition("/")[0]
+        data = reading.written(answer.reading, images, missing, folder, broke_off).encode("utf-8")
         version = app.outbox.put_stream(
             key, iter((data,)), "text/markdown; charset=utf-8", over=over
         )
@@ -333,3 +341,7 @@ def _write_text(app: App, job: Job, answer: TaskAnswer) -> Output | None:
         return Output(key=key, version_id=version, sha256=digest, size=len(data))
 
     return _placed(write)
+
+
+def _said(failure: Failure) -> str:
+    return f"{failure.code}: {failure.message}"
