@@ -87,7 +87,9 @@ class Kept:
                     self._db.execute("DELETE FROM items WHERE name = ? AND pk = ? AND sk = ?", at)
                 else:
                     text = json.dumps(item, ensure_ascii=False)
-                    self._db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)", (*at, text))
+                    self._db.execute(
+                        "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)", (*at, text)
+                    )
             self._db.execute("COMMIT")
 
     async def _restore(self, scope: Scope, name: str) -> None:
@@ -116,7 +118,9 @@ class Kept:
         item: Item | None = json.loads(answer).get("Item")
         return item
 
-    async def _ask(self, scope: Scope, action: str, request: Mapping[str, Any]) -> tuple[int, bytes]:
+    async def _ask(
+        self, scope: Scope, action: str, request: Mapping[str, Any]
+    ) -> tuple[int, bytes]:
         """Ask the engine something of our own, in the name of whoever asks."""
         body = json.dumps(request, ensure_ascii=False).encode("utf-8")
         ours = {b"x-amz-target": (_SERVICE + action).encode(), b"content-length": b"%d" % len(body)}
