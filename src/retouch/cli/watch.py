@@ -44,6 +44,8 @@ _SYNC_CALL_SECONDS: Final = 320.0
 _ORPHAN_SECONDS: Final = 10.0
 _PACE_OVER: Final = 100
 INTERRUPTED: Final = 130
+_KEPT: Final = "The provider keeps results for 24 hours"
+_KEPT_BY: Final = {"simulated": "The simulator ends now, and its tasks are lost with it"}
 
 
 class WatchedAlready(local.StackError):
@@ -370,7 +372,7 @@ class _Watcher:
         if under_way or unsent:
             self._say(
                 f"{under_way} jobs are at the provider and {unsent} wait; the same command goes on "
-                "with them. The provider keeps results for 24 hours"
+                f"with them. {_KEPT_BY.get(self._order.provider, _KEPT)}"
             )
 
     def _code(self) -> int:

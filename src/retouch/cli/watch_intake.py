@@ -197,6 +197,9 @@ class Intake:
                 kept.append(key)
                 return 1
             if before.key != key:
+                self._say(
+                    f"{key}: was {before.key}; no job was made from it yet, so it is dropped anew"
+                )
                 self._journal.forget(before.key)
         elif entry is None and self._has_results is not None and self._has_results(key):
             self._journal.put(

@@ -35,7 +35,11 @@ async def _serve_kept(path: Path) -> None:
     config = Config()
     config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
     config.keep_alive_timeout = 75
-    await serve(Kept(app, path), config)  # type: ignore[arg-type]  # its types are its own
+    kept = Kept(app, path)
+    try:
+        await serve(kept, config)  # type: ignore[arg-type]  # its types are its own
+    finally:
+        kept.close()
 
 
 def main() -> None:

@@ -55,6 +55,10 @@ class Kept:
         self._noting = asyncio.Lock()
         self._restored: set[str] = set()
 
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         action = _action(scope)
