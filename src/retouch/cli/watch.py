@@ -36,6 +36,8 @@ from retouch.steps.submit import job_id_of
 _TAKE_SECONDS: Final = 2.0
 """So long is taken in at a time, before the results have their turn."""
 _BRING_SECONDS: Final = 3.0
+_LOOK_SHARE: Final = 9.0
+"""Looking takes a tenth of the time at the most: large folders, and slow shares, are looked at less."""
 _HEAL_AFTER_SECONDS: Final = 35.0
 """Nobody's work is taken for abandoned before it has not moved for half a minute."""
 _CALL_SECONDS: Final = 35.0
@@ -218,6 +220,7 @@ class _Watcher:
         )
         self._tally = Tally()
         self._started = time.monotonic()
+        self._next_look = 0.0
         self._interrupted = False
         self._told: dict[str, str] = {}
         self._rows: dict[str, dict[str, Any]] = {}
@@ -287,10 +290,14 @@ class _Watcher:
 
     def _turn(self) -> bool:
         """One round of everything; whether something was done."""
+        if time.monotonic() < self._next_look:
+            return self._bring(1) or bool(self._tally.pending)
         until = time.monotonic() + _TAKE_SECONDS
         taken = self._intake.round(lambda: time.monotonic() < until and not self._interrupted)
         self._tally.dropped += taken.dropped
         self._tally.pending = taken.pending
+        if not taken.dropped:
+            self._next_look = time.monotonic() + _LOOK_SHARE * taken.looked_seconds
         self._expected.update(job_id_of(key, version) for key, version in taken.sidecars)
         return self._bring(0 if taken.dropped else 1) or bool(taken.dropped or taken.pending)
 

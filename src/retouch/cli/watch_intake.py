@@ -60,6 +60,8 @@ class Taken:
     """Files that are still to be judged, or are being written."""
     sidecars: list[tuple[str, str]] = field(default_factory=list)
     """Keys and versions of the sidecars among what was dropped: each makes a job."""
+    looked_seconds: float = 0.0
+    """How long it took to look through the folder."""
 
 
 class Intake:
@@ -114,13 +116,15 @@ class Intake:
         Raises:
             OSError: the folder cannot be read.
         """
+        began = self._now()
         seen = look(self._root)
+        looked = self._now() - began
         for key in sorted(seen.odd):
             self._tell(key, f"{key!r}: the name is not UTF-8 or longer than 1,024 bytes; not taken")
         for prefix in sorted(seen.blind):
             self._tell(prefix, f"{prefix}: cannot be read; what is in it is left alone")
         due = sorted(self._patience.settle(self._changed(seen)), key=_order)
-        taken = Taken(pending=self._patience.unsettled())
+        taken = Taken(pending=self._patience.unsettled(), looked_seconds=looked)
         kept: list[str] = []
         for key in due:
             if not go_on():
