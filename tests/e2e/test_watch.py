@@ -124,7 +124,7 @@ def test_ctrl_c_and_a_start_again_cost_nothing_and_lose_nothing(
     said, _ = first.communicate(timeout=60)
     assert first.returncode == 130, said
     assert "stopping: no new files are taken" in said
-    assert "the same command goes on with them" in said
+    assert "the same command goes on" in said
     desk.nothing_is_left()
 
     done = desk.once()
@@ -137,6 +137,24 @@ def test_ctrl_c_and_a_start_again_cost_nothing_and_lose_nothing(
     assert json.loads(again.stdout)["jobs"] == []
     assert provider.creates() == ["one", "two"]
     desk.nothing_is_left()
+
+
+def test_ctrl_c_waits_for_a_call_that_cannot_be_looked_up_afterwards(
+    desk: Desk, provider: Provider
+) -> None:
+    desk.drop("a.jpg", picture())
+    note = {"model": "wan2.7-image", "call": "sync", "prompt": "sync"}
+    desk.drop("a.jpg.json", note)
+    watching = desk.start()
+    until(lambda: True if provider.creates() else None, "the call is under way")
+    watching.send_signal(signal.SIGINT)
+    said, _ = watching.communicate(timeout=120)
+    assert watching.returncode == 130, said
+    assert desk.status("a") in ("FINALIZING", "SUCCEEDED"), said
+    desk.nothing_is_left()
+    assert desk.once().returncode == 0
+    assert desk.status("a") == "SUCCEEDED"
+    assert provider.creates() == ["sync"]
 
 
 @pytest.mark.parametrize("moment", ["QUEUED", "RUNNING"])

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from retouch import keys
-from retouch.cli.watch_folder import Patience, Stamp, look, overlap
+from retouch.cli.watch_folder import FolderAway, Patience, Stamp, look, overlap
 from retouch.cli.watch_intake import LARGEST_BYTES, Intake
 from retouch.cli.watch_journal import Entry, Journal, State
 
@@ -583,5 +583,5 @@ def test_two_folders_must_not_hold_one_another(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_an_error_and_not_an_empty_one(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FolderAway, match="nowhere cannot be read: No such file or directory"):
         look(tmp_path / "nowhere")

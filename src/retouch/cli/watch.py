@@ -25,10 +25,11 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from retouch.cli import output
+from retouch.cli.watch_folder import FolderAway
 from retouch.cli.watch_intake import Intake
 from retouch.cli.watch_journal import Journal, State
 from retouch.cli.watch_outbox import Mirror
-from retouch.cli.watch_stack import UNDER_WAY, UNSENT, Change, OwnStack
+from retouch.cli.watch_stack import STANDING, UNDER_WAY, UNSENT, Change, OwnStack
 from retouch.jobs import Status
 from retouch.local import stack as local
 from retouch.steps.submit import job_id_of
@@ -36,6 +37,7 @@ from retouch.steps.submit import job_id_of
 _TAKE_SECONDS: Final = 2.0
 """So long is taken in at a time, before the results have their turn."""
 _BRING_SECONDS: Final = 3.0
+_AWAY_SECONDS: Final = 5.0
 _LOOK_SHARE: Final = 9.0
 """Looking takes a tenth of the time at the most: large folders, and slow shares, are looked at less."""
 _HEAL_AFTER_SECONDS: Final = 35.0
@@ -43,6 +45,8 @@ _HEAL_AFTER_SECONDS: Final = 35.0
 _CALL_SECONDS: Final = 35.0
 _SYNC_CALL_SECONDS: Final = 320.0
 """Calls that bill end within these, the second for those of synchronous models."""
+_FINALIZE_SECONDS: Final = 15.0
+"""Results that are being copied may be waited for."""
 _ORPHAN_SECONDS: Final = 10.0
 _PACE_OVER: Final = 100
 INTERRUPTED: Final = 130
@@ -115,7 +119,7 @@ class Tally:
 
     def seconds_left(self) -> float | None:
         """How long the rest will take at the pace of late; None where that cannot be told yet."""
-        left = sum(status is not Status.WAITING for status in self.open.values())
+        left = sum(status not in STANDING for status in self.open.values())
         if not left:
             return 0.0
         if len(self._ends) < 5:
@@ -139,6 +143,10 @@ class Tally:
         if left:
             parts.append(f"about {_for_people(left)} left")
         return ", ".join(parts)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count} {what}s are"
 
 
 def _for_people(seconds: float) -> str:
@@ -221,6 +229,7 @@ class _Watcher:
         self._tally = Tally()
         self._started = time.monotonic()
         self._next_look = 0.0
+        self._away = False
         self._interrupted = False
         self._told: dict[str, str] = {}
         self._rows: dict[str, dict[str, Any]] = {}
@@ -281,8 +290,10 @@ class _Watcher:
         for job in self._stack.open_jobs():
             self._tally.hear(job.job_id, job.version, job.status)
             self._rows[job.job_id] = output.row(job)
-        if self._tally.open:
-            self._say(f"going on with {len(self._tally.open)} jobs from before")
+            if job.blocked:
+                self._tally.blocked.add(job.job_id)
+        if count := len(self._tally.open):
+            self._say(f"{_counted(count, 'job')} left from before; going on")
         for record in self._mirror.compare():
             self._heed(record)
         entries = self._journal.entries.values()
@@ -293,7 +304,15 @@ class _Watcher:
         if time.monotonic() < self._next_look:
             return self._bring(1) or bool(self._tally.pending)
         until = time.monotonic() + _TAKE_SECONDS
-        taken = self._intake.round(lambda: time.monotonic() < until and not self._interrupted)
+        try:
+            taken = self._intake.round(lambda: time.monotonic() < until and not self._interrupted)
+        except FolderAway as error:
+            self._next_look = time.monotonic() + _AWAY_SECONDS
+            if not self._away:
+                self._say(f"{error}; looking again until it is back")
+            self._away = True
+            return True
+        self._away = False
         self._tally.dropped += taken.dropped
         self._tally.pending = taken.pending
         if not taken.dropped:
@@ -335,8 +354,7 @@ class _Watcher:
         if job is None:
             return
         self._rows[job.job_id] = output.row(job)
-        if job.blocked:
-            self._tally.blocked.add(job.job_id)
+        (self._tally.blocked.add if job.blocked else self._tally.blocked.discard)(job.job_id)
         why = output.reason(job)
         waits_for_nothing = job.status is Status.WAITING and not job.missing
         if not job.status.settled and (
@@ -356,7 +374,7 @@ class _Watcher:
         left = [
             job_id
             for job_id, status in self._tally.open.items()
-            if status is not Status.WAITING and job_id not in blocked
+            if status not in STANDING and job_id not in blocked
         ]
         unheard = self._expected - self._tally.ended.keys() - self._tally.open.keys()
         return not left and not unheard and not self._stack.busy() and not self._bring(1)
@@ -365,22 +383,26 @@ class _Watcher:
         """Start no more calls, and let those under way end: one cut off may be billed for nothing."""
         self._stack.admit_no_more()
         self._say("stopping: no new files are taken; Ctrl-C again stops at once")
-        calling = self._stack.wait_for_calls(_CALL_SECONDS)
-        if calling:
+        self._stack.wait_while((Status.ADMITTED, Status.CREATING), _CALL_SECONDS)
+        if calling := self._stack.wait_while((Status.CREATING,), 0):
             self._say(
-                f"{len(calling)} calls are under way whose answers cannot be looked up afterwards; "
-                "waiting for them. Ctrl-C again stops at once, and they may be billed in vain"
+                f"{_counted(calling, 'call')} under way that cannot be looked up afterwards; waiting "
+                "for the answer. Ctrl-C again stops at once, and what was billed for it may be lost"
             )
-            self._stack.wait_for_calls(_SYNC_CALL_SECONDS)
-        self._bring(0)
+            self._stack.wait_while((Status.CREATING,), _SYNC_CALL_SECONDS)
+        self._stack.wait_while((Status.FINALIZING,), _FINALIZE_SECONDS)
+        while self._bring(0):
+            pass
         states = Counter(job.status for job in self._stack.open_jobs())
         under_way = sum(states[status] for status in UNDER_WAY)
         unsent = sum(states[status] for status in UNSENT)
-        if under_way or unsent:
+        if under_way:
             self._say(
-                f"{under_way} jobs are at the provider and {unsent} wait; the same command goes on "
-                f"with them. {_KEPT_BY.get(self._order.provider, _KEPT)}"
+                f"{_counted(under_way, 'job')} under way: the same command goes on from there. "
+                f"{_KEPT_BY.get(self._order.provider, _KEPT)}"
             )
+        if unsent:
+            self._say(f"{_counted(unsent, 'job')} not sent yet: the same command goes on with that")
 
     def _code(self) -> int:
         statuses = {*self._tally.ended.values(), *self._tally.open.values()}

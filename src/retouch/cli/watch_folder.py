@@ -20,6 +20,10 @@ long is gone."""
 _LONGEST_KEY: Final = 1024
 
 
+class FolderAway(OSError):
+    """The folder cannot be read now; that does not mean that it is empty."""
+
+
 class Stamp(NamedTuple):
     """What tells that a file was written, without reading it."""
 
@@ -47,12 +51,18 @@ def look(root: Path) -> Look:
     """Walk through a folder. Files may be symbolic links; folders that are links are not entered.
 
     Raises:
-        OSError: the folder itself cannot be read.
+        FolderAway: the folder itself cannot be read.
     """
     found = Look()
-    with os.scandir(root) as entries:  # raises for the folder itself
-        for entry in entries:
-            _note(entry, "", found)
+    try:
+        with os.scandir(root) as entries:
+            top = list(entries)
+    except OSError as error:
+        raise FolderAway(
+            f"{root} cannot be read: {error.strerror or type(error).__name__}"
+        ) from error
+    for entry in top:
+        _note(entry, "", found)
     return found
 
 

@@ -114,7 +114,7 @@ class Intake:
         """Look at the folder once, and take what is due, for as long as `go_on` says.
 
         Raises:
-            OSError: the folder cannot be read.
+            FolderAway: the folder cannot be read now.
         """
         began = self._now()
         seen = look(self._root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +36,9 @@ UNDER_WAY: Final = (
     Status.FINALIZING,
 )
 UNSENT: Final = tuple(one for one in Status if not one.settled and one not in UNDER_WAY)
+
+STANDING: Final = frozenset({Status.WAITING})
+"""What does not go on by itself."""
 
 
 @dataclass(frozen=True)
@@ -209,13 +212,13 @@ class OwnStack(Connection):
         """Jobs that nothing has settled yet."""
         return self.jobs([*UNSENT, *UNDER_WAY])
 
-    def wait_for_calls(self, seconds: float) -> list[Job]:
-        """Wait until no call that bills is under way, for as long at the most; those that still are."""
+    def wait_while(self, statuses: Sequence[Status], seconds: float) -> int:
+        """Wait until no job is in any of these states, for as long at the most; how many still are."""
         deadline = time.monotonic() + seconds
         while True:
-            calling = self.jobs([Status.ADMITTED, Status.CREATING])
-            if not calling or time.monotonic() >= deadline:
-                return calling
+            count = len(self.jobs(statuses))
+            if not count or time.monotonic() >= deadline:
+                return count
             time.sleep(0.3)
 
 
