@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -50,6 +51,9 @@ _FINALIZE_SECONDS: Final = 15.0
 _ORPHAN_SECONDS: Final = 10.0
 _PACE_OVER: Final = 100
 INTERRUPTED: Final = 130
+_ENDED: Final = (
+    "the embedded engine has ended under the watch; nothing is lost: start the same command again"
+)
 _KEPT: Final = "The provider keeps results for 24 hours"
 _KEPT_BY: Final = {"simulated": "The simulator ends now, and its tasks are lost with it"}
 
@@ -180,6 +184,10 @@ def watch(order: Order, *, as_json: bool) -> int:
             watcher = _Watcher(order, stack, blueprint.keep, console)
             try:
                 code = watcher.run()
+            except (BotoCoreError, ClientError) as error:
+                if local.find(stack.name) is not None:
+                    raise
+                raise local.StackError(_ENDED) from error
             finally:
                 watcher.close()
         finally:
@@ -335,9 +343,7 @@ class _Watcher:
             if time.monotonic() > until or self._interrupted:
                 break
         if not some and local.find(self._running.name) is None:
-            raise local.StackError(
-                "the embedded engine has ended; nothing is lost: start the same command again"
-            )
+            raise local.StackError(_ENDED)
         return some
 
     def _heed(self, record: dict[str, Any]) -> None:
