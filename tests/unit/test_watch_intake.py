@@ -394,6 +394,31 @@ def test_what_has_results_is_not_dropped_where_the_journal_is_gone(desk: Desk) -
     assert desk.said[0].startswith("red.jpg and 1 more: not dropped again")
 
 
+def test_a_file_that_comes_later_is_dropped_though_its_folder_has_a_record_by_then(
+    desk: Desk,
+) -> None:
+    desk.write("red.jpg", PICTURE)
+    desk.look(4)
+    desk.results = {"red.jpg", "red.jpg.json"}  # the image has waited for a quarter of an hour
+    desk.write("red.jpg.json", NOTE)
+    assert desk.look(4) == 1
+    assert desk.stack.paid == ["red.jpg.json"]
+
+
+def test_an_end_in_the_first_look_does_not_forget_what_has_results(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Stack(Steps(die_at=1, after=True)))
+    desk.pair("a.jpg")
+    desk.pair("b.jpg")
+    desk.results = {"a.jpg", "a.jpg.json", "b.jpg", "b.jpg.json"}
+    with pytest.raises(Died):
+        desk.look(4)
+    desk.results = set()
+    desk.restart()
+    assert desk.look(5) == 0
+    assert desk.stack.puts == []
+    desk.journal.close()
+
+
 # --- moved, renamed, deleted ---
 
 

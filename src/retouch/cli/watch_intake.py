@@ -78,12 +78,12 @@ class Intake:
         now: Callable[[], float] = time.monotonic,
     ):
         """`has_results` tells whether the outbox folder holds the record of a file's job already; it is
-        asked where the journal knows nothing at all."""
+        asked once, before the first file is taken."""
         self._root = root
         self._journal = journal
         self._bucket = bucket
         self._say = say
-        self._has_results = has_results if journal.was_empty else None
+        self._has_results = has_results
         self._now = now
         self._patience = Patience(now)
         self._left: dict[str, Stamp] = {}
@@ -119,6 +119,8 @@ class Intake:
         began = self._now()
         seen = look(self._root)
         looked = self._now() - began
+        if not self._journal.knows_before:
+            self._journal.begin(key for key in seen.files if self._has_results(key))
         for key in sorted(seen.odd):
             self._tell(key, f"{key!r}: the name is not UTF-8 or longer than 1,024 bytes; not taken")
         for prefix in sorted(seen.blind):
@@ -205,7 +207,7 @@ class Intake:
                     f"{key}: was {before.key}; no job was made from it yet, so it is dropped anew"
                 )
                 self._journal.forget(before.key)
-        elif entry is None and self._has_results is not None and self._has_results(key):
+        elif entry is None and self._journal.was_before(key):
             self._journal.put(
                 Entry(key, stamp, sha256, State.HELD, at=time.time(), version=None, used=True)
             )

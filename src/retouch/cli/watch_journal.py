@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +25,10 @@ CREATE TABLE IF NOT EXISTS files (
 CREATE TABLE IF NOT EXISTS results (
   outbox TEXT NOT NULL, key TEXT NOT NULL, etag TEXT NOT NULL, PRIMARY KEY (outbox, key)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS before (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+_LOOKED: Final = ""
+"""Stands among the files from before once it is known which those are; no file has this key."""
 
 
 class State(StrEnum):
@@ -72,7 +75,25 @@ class Journal:
         self._results: dict[str, str] = dict(
             self._db.execute("SELECT key, etag FROM results WHERE outbox = ?", (outbox,))
         )
-        self.was_empty = not self._entries
+        self._before = {key for (key,) in self._db.execute("SELECT key FROM before")}
+
+    @property
+    def knows_before(self) -> bool:
+        """Whether it is known which files had results before this journal was begun."""
+        return _LOOKED in self._before
+
+    def was_before(self, key: str) -> bool:
+        """Whether a file had results before this journal was begun."""
+        return key in self._before
+
+    def begin(self, before: Iterable[str]) -> None:
+        """Note which files had results before, all at once."""
+        self._before = {_LOOKED, *before}
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(
+            "INSERT OR REPLACE INTO before VALUES (?)", [(k,) for k in self._before]
+        )
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""
