@@ -7,7 +7,9 @@ import json
 import zipfile
 from typing import Any
 
-from retouch.local.packaging import package, project_root
+import pytest
+
+from retouch.local.packaging import on_buckets, package, project_root
 
 
 def packaged() -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -53,3 +55,25 @@ def test_the_state_machine_is_uploaded_as_it_is() -> None:
 
 def test_the_same_sources_give_the_same_artifacts() -> None:
     assert set(packaged()[1]) == set(packaged()[1])
+
+
+def test_a_template_on_buckets_that_are_there_makes_none_and_names_them() -> None:
+    template, _ = packaged()
+    text = json.dumps(on_buckets(template, {"Inbox": "kept-inbox", "Outbox": "kept-outbox"}))
+    placed = json.loads(text)
+    types = [resource["Type"] for resource in placed["Resources"].values()]
+    assert "AWS::S3::Bucket" not in types
+    assert len(types) == len(template["Resources"]) - 2
+    for left in ('"Inbox"', '"Outbox"', "${Inbox", "${Outbox"):
+        assert left not in text
+    assert placed["Outputs"]["InboxBucket"]["Value"] == "kept-inbox"
+    environment = placed["Globals"]["Function"]["Environment"]["Variables"]
+    assert environment["RETOUCH_OUTBOX"] == "kept-outbox"
+    assert '"arn:aws:s3:::kept-inbox"' in text
+    assert '{"Fn::Sub": "arn:aws:s3:::kept-outbox/*"}' in text
+
+
+def test_an_attribute_of_a_bucket_that_cannot_be_told_is_refused() -> None:
+    template = {"Resources": {"Inbox": {}, "A": {"Fn::GetAtt": ["Inbox", "DomainName"]}}}
+    with pytest.raises(ValueError, match=r"Inbox\.DomainName"):
+        on_buckets(template, {"Inbox": "kept"})

@@ -26,6 +26,9 @@ from retouch.cli.demo import demo as run_demo
 from retouch.cli.folder import FolderInbox, Found, Verdict, check, collect
 from retouch.cli.following import follow
 from retouch.cli.gallery import gallery as make_gallery
+from retouch.cli.watch import Order
+from retouch.cli.watch import watch as run_watch
+from retouch.cli.watch_folder import overlap
 from retouch.errors import RetouchError, SettingsError
 from retouch.events import LONGEST_TASK_ID
 from retouch.jobs import Job, Status, follows
@@ -259,6 +262,60 @@ def down(
         output.document({"stack": stack, "stopped": stopped})
     else:
         output.out.print(said, markup=False)
+
+
+@app.command()
+def watch(
+    inbox: Annotated[Path, typer.Argument(metavar="INBOX", help="The folder to drop files into.")],
+    outbox: Annotated[Path, typer.Argument(metavar="OUTBOX", help="The folder for results.")],
+    provider: Annotated[
+        str,
+        typer.Option(
+            "--provider",
+            help="simulated, dashscope (spends money), or a base URL.",
+            metavar="WHICH",
+        ),
+    ] = "simulated",
+    provider_region: Annotated[
+        list[str] | None,
+        typer.Option("--provider-region", help="As of `retouch up`. May be repeated."),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter",
+            help="A parameter of the template; may be repeated.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when all that is there now has ended.")
+    ] = False,
+    time_scale: Annotated[
+        float,
+        typer.Option("--time-scale", min=0.01, max=1.0, help="Shortens simulated durations."),
+    ] = 1.0,
+    as_json: _Json = False,
+) -> None:
+    """Watch a local folder: what is dropped there is edited, and results appear in another."""
+    if not inbox.is_dir():
+        said = "is a file" if inbox.exists() else "is not there"
+        raise typer.BadParameter(f"{inbox} {said}; a folder is needed", param_hint="INBOX")
+    if outbox.exists() and not outbox.is_dir():
+        raise typer.BadParameter(f"{outbox} is a file; a folder is needed", param_hint="OUTBOX")
+    if (why := overlap(inbox, outbox)) is not None:
+        raise typer.BadParameter(f"{outbox} {why}", param_hint="OUTBOX")
+    chosen = _provider(provider)
+    order = Order(
+        inbox=inbox,
+        outbox=outbox,
+        provider=chosen,
+        provider_regions=_regions(provider_region or ["beijing"]),
+        parameters=_parameters(parameter or []),
+        time_scale=time_scale if chosen == "simulated" else 1.0,
+        once=once,
+    )
+    raise typer.Exit(run_watch(order, as_json=as_json))
 
 
 @app.command()

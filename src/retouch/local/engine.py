@@ -2,12 +2,13 @@
 
 The lock is how others know that the stack runs: the system drops it with the process, however that
 ends. With `--parent-pid` the engine ends when that process does, so that an interrupted demo leaves
-nothing behind.
+nothing behind. With `--keep` its tables outlive it: see `retouch.local.keeping`.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import fcntl
 import os
 import signal
@@ -23,11 +24,30 @@ def _end_with(parent: int) -> None:
     os.killpg(os.getpgid(0), signal.SIGTERM)
 
 
+async def _serve_kept(path: Path) -> None:
+    """Serve the engine as its own `main` does, with its tables kept."""
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from ministack.app import app
+
+    from retouch.local.keeping import Kept
+
+    config = Config()
+    config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
+    config.keep_alive_timeout = 75
+    kept = Kept(app, path)
+    try:
+        await serve(kept, config)  # type: ignore[arg-type]  # its types are its own
+    finally:
+        kept.close()
+
+
 def main() -> None:
     """Run until stopped; exit status 3 if the stack's lock is taken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lock", type=Path, required=True)
     parser.add_argument("--parent-pid", type=int)
+    parser.add_argument("--keep", type=Path, help="a file that the tables are kept in")
     options = parser.parse_args()
     lock = options.lock.open("a")
     try:
@@ -43,6 +63,9 @@ def main() -> None:
     if options.parent_pid is not None:
         watch = threading.Thread(target=_end_with, args=(options.parent_pid,), daemon=True)
         watch.start()
+    if options.keep is not None:
+        asyncio.run(_serve_kept(options.keep))
+        return
     sys.argv = ["ministack"]
     from ministack.app import main as serve
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,6 +86,39 @@ def package(root: Path, upload: Upload) -> dict[str, Any]:
                 data = (root / properties["DefinitionUri"]).read_bytes()
                 properties["DefinitionUri"] = _send(upload, data, "json")
     return template
+
+
+def on_buckets(template: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The template without some of its buckets: those of these names are there already.
+
+    Raises:
+        ValueError: something but a bucket's name or ARN is referred to.
+    """
+    resources = {key: value for key, value in template["Resources"].items() if key not in names}
+    found = _referring({**template, "Resources": resources}, names)
+    assert isinstance(found, dict)  # noqa: S101  as it was
+    return found
+
+
+def _referring(value: object, names: Mapping[str, str]) -> object:
+    match value:
+        case {"Ref": str(name)} if name in names:
+            return names[name]
+        case {"Fn::GetAtt": [str(name), *attribute]} if name in names:
+            if attribute != ["Arn"]:
+                raise ValueError(f"{name}.{'.'.join(map(str, attribute))} of a bucket is not known")
+            return f"arn:aws:s3:::{names[name]}"
+        case {"Fn::Sub": str(text)}:
+            for name, bucket in names.items():
+                text = text.replace(f"${{{name}.Arn}}", f"arn:aws:s3:::{bucket}")
+                text = text.replace(f"${{{name}}}", bucket)
+            return {"Fn::Sub": text}
+        case dict():
+            return {key: _referring(inner, names) for key, inner in value.items()}
+        case list():
+            return [_referring(inner, names) for inner in value]
+        case _:
+            return value
 
 
 def _files(folder: Path, base: Path) -> Iterator[tuple[str, bytes]]:

@@ -32,12 +32,13 @@ from botocore.config import Config
 
 from retouch.catalogue import catalogue
 from retouch.errors import OperatorError, SettingsError
-from retouch.local.packaging import load_template, package, project_root
+from retouch.local.packaging import load_template, on_buckets, package, project_root
 from retouch.registry import MODELS, REGIONS
 from retouch.settings import Prices, budget, endpoints
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
+    from mypy_boto3_s3 import S3Client
 
 REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
@@ -79,6 +80,10 @@ class Blueprint:
     time_scale: float = 1.0
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Template parameters on top."""
+    keep: Path | None = None
+    """A folder in which the table and the buckets outlive the stack, however it ends. A later start
+    with the same name and folder goes on from there; everything else is deployed anew, so the code is
+    always the installed one."""
 
 
 @dataclass(frozen=True)
@@ -436,6 +441,11 @@ def _start_engine(
     arguments = [sys.executable, "-m", "retouch.local.engine", "--lock", str(folder / "lock")]
     if until_we_end:
         arguments += ["--parent-pid", str(os.getpid())]
+    kept: dict[str, str] = {}
+    if blueprint.keep is not None:
+        blueprint.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+        arguments += ["--keep", str(blueprint.keep / "table.db")]
+        kept = {"S3_PERSIST": "1", "S3_DATA_DIR": str(blueprint.keep / "s3")}
     environment = {
         **_environment(folder),
         "BIND_HOST": "127.0.0.1",
@@ -447,6 +457,7 @@ def _start_engine(
         # Listeners that this project has no use for.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
+        **kept,
     }
     log = folder / "engine.log"
     process = _spawn(arguments, environment, log, subprocess.DEVNULL)
@@ -521,7 +532,7 @@ def _deploy(
         return session.client(service, endpoint_url=endpoint, config=config)
 
     s3 = client("s3")
-    s3.create_bucket(Bucket=_ARTIFACTS)
+    _ensure_bucket(s3, _ARTIFACTS)
 
     def upload(name: str, data: bytes) -> str:
         s3.put_object(Bucket=_ARTIFACTS, Key=name, Body=data)
@@ -531,10 +542,21 @@ def _deploy(
         {"ParameterKey": name, "ParameterValue": value}
         for name, value in _parameters(blueprint, base_urls).items()
     ]
+    template = package(root, upload)
+    if blueprint.keep is not None:
+        # A template makes new buckets; those that were kept have to be the same ones.
+        buckets = {name: f"{blueprint.name}-{name.lower()}" for name in ("Inbox", "Outbox")}
+        for bucket in buckets.values():
+            _ensure_bucket(s3, bucket)
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+            s3.put_bucket_notification_configuration(
+                Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
+            )
+        template = on_buckets(template, buckets)
     cloudformation = client("cloudformation")
     cloudformation.create_stack(
         StackName=blueprint.name,
-        TemplateBody=json.dumps(package(root, upload)),
+        TemplateBody=json.dumps(template),
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=parameters,
     )
@@ -555,6 +577,12 @@ def _deploy(
         SecretId=outputs["ApiKeySecretArn"], SecretString=secret
     )
     return outputs
+
+
+def _ensure_bucket(s3: S3Client, name: str) -> None:
+    """Make a bucket, unless it is there; what is in it stays."""
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=name)
 
 
 def _free_port() -> int:
