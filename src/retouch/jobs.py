@@ -299,6 +299,8 @@ class Job(_Stored):
     """Of the presets that it came under. The stack's own is always the one of the settings."""
     estimate: Cost | None = None
     """What it makes and costs at the most."""
+    chain_estimate: Cost | None = None
+    """What all steps of its drop make and cost at the most together; on the first of them."""
     held: Hold | None = None
     """Why it is HELD."""
     released_at: float | None = None
@@ -1322,6 +1324,7 @@ def copy_of(job: Job, job_id: str, folder: str, now: float) -> Job:
         labels=job.labels,
         priority=job.priority,
         budgets=job.budgets,
+        chain_estimate=job.chain_estimate,
         warnings=job.warnings,
         retry_of=job.job_id,
     )

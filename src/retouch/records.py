@@ -8,6 +8,8 @@ publisher cannot leave an older one behind; an event tells of its own change.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Final
 
 from retouch import keys
@@ -44,6 +46,16 @@ def cost_of(images: int, price: Price | None) -> Cost:
         amount=str(price.amount * images),
         currency=price.currency,
     )
+
+
+def together(costs: Sequence[Cost]) -> Cost:
+    """What several jobs cost; without an amount where one has no price, or they differ in currency."""
+    images = sum(cost.images for cost in costs)
+    currencies = {cost.currency for cost in costs}
+    amounts = [Decimal(cost.amount) for cost in costs if cost.amount is not None]
+    if len(amounts) < len(costs) or len(currencies) != 1:
+        return Cost(images=images, price=None, amount=None, currency=None)
+    return Cost(images=images, price=None, amount=str(sum(amounts)), currency=currencies.pop())
 
 
 def _findings(findings: tuple[Finding, ...]) -> list[Json]:
@@ -142,6 +154,9 @@ def record(job: Job) -> dict[str, Json]:
         "retried_as": job.retried_as,
         "usage": dict(job.usage),
         "estimate": None if job.estimate is None else job.estimate.model_dump(mode="json"),
+        "chain_estimate": None
+        if job.chain_estimate is None
+        else job.chain_estimate.model_dump(mode="json"),
         "cost": None if job.cost is None else job.cost.model_dump(mode="json"),
         "charged": [charged.model_dump(mode="json") for charged in job.charged],
     }

@@ -439,6 +439,7 @@ _RECORD: Final[dict[str, Schema]] = {
     "retried_as": _JOB_ID_OR_NULL,
     "usage": {"type": "object", "description": "The provider's own counts."},
     "estimate": _or_null(_COST),
+    "chain_estimate": _or_null(_COST),
     "cost": _or_null(_COST),
     "charged": _list(
         _object({"day": _SOME_TEXT, "scopes": _list(_TEXT), **_MONEY}),

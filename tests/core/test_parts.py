@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from retouch.budget import Budget
 from retouch.errors import ProviderRefused
 from retouch.jobs import Job, Status
 from retouch.steps.submit import parts_of, submit
@@ -287,3 +288,43 @@ def test_a_preset_may_hold_the_steps_for_images_alone() -> None:
     assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
     root = world.store.the_job(world.store.latest["shoes/red.png.json"])
     assert len(parts_of(root)) == 3
+
+
+# --- what a chain costs ----------------------------------------
+
+
+def test_a_chain_is_priced_as_a_whole_and_not_begun_where_it_would_not_come_to_its_end() -> None:
+    world = World(budget=Budget(images_per_day=2))
+
+    jobs = drop(world, model=WANX, steps=CHAIN)
+
+    assert statuses(world, jobs) == [Status.HELD, Status.WAITING, Status.WAITING]
+    record = world.outbox.record("shoes/red/step-1")
+    assert record["chain_estimate"]["images"] == 3
+    assert record["estimate"]["images"] == 1
+    assert record["held"]["reason"] == "images_per_day"
+    assert world.provider.calls == []
+
+    world.operate("release", jobs[0].job_id)
+    world.run(100)
+
+    # The other two steps count for themselves, and the third has no room left today.
+    assert statuses(world, jobs) == [Status.SUCCEEDED, Status.SUCCEEDED, Status.HELD]
+
+
+def test_a_preset_s_budget_holds_for_its_folder_alone() -> None:
+    world = World()
+    fields = {"model": WANX, "function": "description_edit", "prompt": "x"}
+    preset = json.dumps({**fields, "budget": {"images_per_day": 1}}).encode("utf-8")
+    world.drop("shoes/_preset.json", preset)
+    for name, colour in (("shoes/a", "red"), ("shoes/b", "blue"), ("hats/c", "white")):
+        world.inbox.put(f"{name}.png", picture(colour=colour))
+        world.drop(f"{name}.png.json", json.dumps(fields).encode("utf-8"))
+        world.clock.advance(1)
+
+    world.run(100)
+
+    folders = ("shoes/a", "shoes/b", "hats/c")
+    found = [world.outbox.record(folder)["status"] for folder in folders]
+    assert found == ["SUCCEEDED", "HELD", "SUCCEEDED"]
+    assert world.outbox.record("shoes/b")["held"]["scope"] == "shoes"

@@ -162,7 +162,9 @@ def _looked_at(app: App, job: Job, lane: str, now: float) -> tuple[Job, Hold | N
         same=app.store.counted(same, day),
         made_by=_made_by(app, job),
     )
-    why = judge(estimate, scopes, known)
+    # A chain that would not come to its end is not begun; each step counts when it is entered.
+    whole = estimate if job.chain_estimate is None else _in_millionths(job.chain_estimate)
+    why = judge(whole, scopes, known)
     charged = Charged.of(cost, day, counting) if counting else None
     limits = [budget.same_per_day for _, budget in scopes if budget.same_per_day is not None]
     counted: Writes = (
@@ -186,9 +188,11 @@ def _estimate(app: App, job: Job, lane: str) -> Cost:
 
 
 def _in_millionths(cost: Cost) -> Estimate:
-    if cost.price is None:
-        return Estimate(cost.images)
-    return Estimate(cost.images, millionths(Decimal(cost.price)) * cost.images, cost.currency)
+    if cost.price is not None:
+        return Estimate(cost.images, millionths(Decimal(cost.price)) * cost.images, cost.currency)
+    if cost.amount is not None:
+        return Estimate(cost.images, millionths(Decimal(cost.amount)), cost.currency)
+    return Estimate(cost.images)
 
 
 def _is_behind(app: App, scope: str, job: Job) -> bool:

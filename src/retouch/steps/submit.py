@@ -24,6 +24,7 @@ from retouch.budget import Scopes, day_of
 from retouch.errors import Conflict
 from retouch.jobs import (
     BudgetScope,
+    Cost,
     Failure,
     Finding,
     Job,
@@ -42,7 +43,7 @@ from retouch.jobs import (
 )
 from retouch.parts import Part
 from retouch.ports import App, Errand, Listed, Stored, Sweep
-from retouch.records import place, publish, tell_alerts
+from retouch.records import cost_of, place, publish, tell_alerts, together
 from retouch.resolving import (
     OurRecord,
     Outranked,
@@ -229,6 +230,8 @@ def _enter(app: App, drop: _Drop, changed: list[Job]) -> tuple[str, ...]:
             changed += _next_step(app, job_id)
             continue
         fresh = _new_job(app, drop, part, job_id, ids)
+        if part.step == 1:
+            fresh = fresh.model_copy(update={"chain_estimate": _cost_of_all(app, drop)})
         notes: tuple[NoteLatest, ...] = (NoteLatest(drop.key, drop.root, over=before),)
         if job is None:
             held = drop.holders[fresh.folder]
@@ -243,6 +246,19 @@ def _enter(app: App, drop: _Drop, changed: list[Job]) -> tuple[str, ...]:
         if part.follows:
             changed += _next_step(app, job_id)  # an earlier delivery may have come as far as that
     return ids
+
+
+def _cost_of_all(app: App, drop: _Drop) -> Cost:
+    """What the steps of a drop make and cost at the most together."""
+    settings = app.settings
+    costs = []
+    for planned in drop.plans:
+        if isinstance(planned, Plan) and planned.order is not None:
+            order = planned.order
+            images = settings.models[order.model].most_images(order.parameters, True)
+            price = settings.prices.of(order.region or "", order.model)
+            costs.append(cost_of(images, price))
+    return together(costs)
 
 
 def _new_job(app: App, drop: _Drop, part: Part, job_id: str, ids: tuple[str, ...]) -> Job:
