@@ -210,6 +210,22 @@ def test_an_image_whose_sidecar_does_not_come_gets_a_record_and_one_message() ->
     assert world.store.recorded == {}
 
 
+def test_a_newer_version_of_an_image_alone_takes_the_record_over() -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    world.run(OVERDUE_SECONDS + 120)
+    stood_for = world.outbox.record("shoes/red")["job_id"]
+
+    world.drop("shoes/red.png", picture(600, 600))
+    world.run(OVERDUE_SECONDS + 120)
+
+    newer = world.outbox.record("shoes/red")["job_id"]
+    assert newer != stood_for
+    assert world.store.the_job(newer).status is Status.WAITING
+    assert world.store.the_job(stood_for).status is Status.CANCELED
+    assert world.outbox.record(f"shoes/red/{stood_for}")["status"] == "CANCELED"
+
+
 def test_an_image_that_a_sidecar_names_is_not_taken_for_alone() -> None:
     world = World()
     world.drop("shoes/red.png", PHOTO)

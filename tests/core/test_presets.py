@@ -115,6 +115,22 @@ def test_images_that_came_before_their_preset_start_with_it() -> None:
     assert list(world.store.recorded) == ["hats/c.png"]
 
 
+def test_the_record_of_an_older_version_is_closed_when_a_preset_takes_the_newer_one_on() -> None:
+    world = World()
+    world.drop("shoes/a.png", PHOTO)
+    world.run(OVERDUE_SECONDS + 120)
+    stood_for = world.outbox.record("shoes/a")["job_id"]
+    world.drop("shoes/a.png", picture(600, 600))
+
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.run(60)
+
+    assert world.store.the_job(stood_for).status is Status.CANCELED
+    assert world.outbox.record("shoes/a")["status"] == "SUCCEEDED"
+    assert not world.store.recorded
+    assert not world.store.alone
+
+
 def test_a_preset_whose_event_was_lost_is_found_by_the_images_that_wait() -> None:
     world = World()
     world.drop("shoes/a.png", PHOTO)

@@ -702,6 +702,9 @@ def record_lone(app: App, key: str) -> str | None:
     sidecar = f"{key}.json"
     reading = read_alone(app.inbox, sidecar)
     job_id = job_id_of(key, dropped.version_id)
+    older = app.store.record_of_lone(key)
+    if older is not None and older != job_id:
+        close_waiting(app, older, f"{key}: replaced by a newer version")
     job = None
     if app.store.job(job_id) is None:
         now = app.clock.now()
@@ -753,10 +756,9 @@ def _close_stand_in(
     """
     made = None if version_id is None else app.store.job(job_id_of(key, version_id))
     ids = () if made is None else parts_of(made)
-    if but is not None and but.job_id in ids:
-        return
+    own = ids if but is not None and but.job_id in ids else ()
     for job_id in dict.fromkeys((app.store.record_of_lone(key), *ids)):
-        if job_id is not None:
+        if job_id is not None and job_id not in own:
             close_waiting(app, job_id, f"{key}: {why}")
 
 
