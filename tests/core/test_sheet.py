@@ -315,7 +315,9 @@ def test_an_input_that_an_earlier_step_made_is_read_from_the_outbox() -> None:
 def test_a_record_that_is_none_makes_no_page() -> None:
     world = World()
     job = ended(world)
-    world.outbox.put("shoes/red/job.json", b"{oops", "application/json")
+    record = "shoes/red/job.json"
+    there = world.outbox.current(record)
+    world.outbox.put_stream(record, iter([b"{oops"]), "application/json", over=there)
 
     assert make(world, job) is None
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from retouch.aws.store import DynamoStore
+from retouch.events import STEP_DUE
 from retouch.jobs import Job, Status
 from retouch.records import EVENT_SOURCE, EVENT_TYPE, announcement
 from tests.fakes import PHOTO, QWEN, WANX, sidecar_json
@@ -75,6 +76,12 @@ def sqs(*bodies: str, group: str | None = None) -> dict[str, Any]:
 
 def uploads(*keys: str) -> dict[str, Any]:
     return sqs(*(json.dumps(object_created(key), ensure_ascii=False) for key in keys))
+
+
+def step_due(job_id: str) -> dict[str, Any]:
+    """The message that the step before a job has ended."""
+    event = {"source": EVENT_SOURCE, "detail-type": STEP_DUE, "detail": {"job_id": job_id}}
+    return sqs(json.dumps(event))
 
 
 def kicks_of(*lanes: str) -> dict[str, Any]:

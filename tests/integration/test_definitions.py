@@ -296,7 +296,7 @@ def test_no_function_may_do_anything_to_everything(template: dict[str, Any], nam
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_that_may_send_uploads_is_the_one_that_makes_up_for_lost_events(
+def test_a_function_that_tells_of_the_end_of_a_step_may_tell_submit_of_it(
     template: dict[str, Any], name: str
 ) -> None:
     queues = [
@@ -305,7 +305,9 @@ def test_a_function_that_may_send_uploads_is_the_one_that_makes_up_for_lost_even
         if statement["Action"] == "sqs:SendMessage"
     ]
 
-    assert ({"Fn::GetAtt": ["Uploads", "Arn"]} in queues) == (name == "Reconcile")
+    assert ({"Fn::GetAtt": ["Uploads", "Arn"]} in queues) == (
+        "events:PutEvents" in allowed(template, name)
+    )
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -32,7 +32,7 @@ from retouch.jobs import Job, PutJob, PutLane, Status
 from retouch.provider.client import connection_pool
 from retouch.records import record
 from retouch.webhook import HttpReceiver
-from tests.fakes import PHOTO, QWEN, picture, sidecar_json
+from tests.fakes import PHOTO, QWEN, WANX, picture, sidecar_json
 from tests.integration.conftest import HOOK, REGION, Context, MovedClock, Stack, build, imported
 from tests.integration.support import (
     LANE,
@@ -45,6 +45,7 @@ from tests.integration.support import (
     kicks_of,
     refused,
     running,
+    step_due,
     turn,
     uploads,
     waiting_for_webhook,
@@ -131,7 +132,7 @@ def needs_of(service: str, operation: str, said: dict[str, Any]) -> Iterator[Nee
         case "sqs", "ChangeMessageVisibility":
             queue = _arn("sqs", said["QueueUrl"].rpartition("/")[2])
             yield "sqs:ChangeMessageVisibility", queue
-        case "sqs", "SendMessage":
+        case "sqs", "SendMessage" | "SendMessageBatch":
             yield "sqs:SendMessage", _arn("sqs", said["QueueUrl"].rpartition("/")[2])
         case "sns", "Publish":
             yield "sns:Publish", said["TopicArn"]
@@ -367,6 +368,20 @@ def submit_mends(walk: Walk) -> None:
     job = walk.submitted("wide", WIDE, fit=True)
     assert job.status is Status.QUEUED, job.problems
     assert job.images[0].mended is not None
+
+
+def submit_waits_for_a_sidecar(walk: Walk) -> None:
+    """An image alone, under a preset that is there, and one that comes later."""
+    walk.drop("shoes/_preset.json", sidecar_json())
+    walk.drop("shoes/a.png", PHOTO)
+    walk.call("submit", uploads("shoes/_preset.json", "shoes/a.png"))
+    walk.drop("hats/b.png", PHOTO)
+    walk.call("submit", uploads("hats/b.png"))
+    walk.drop("hats/_preset.json", sidecar_json())
+    walk.call("submit", uploads("hats/_preset.json"))
+    walk.drop("_preset.json", b"{oops")
+    walk.call("submit", uploads("_preset.json"))
+    assert walk.latest("_preset.json").status is Status.REJECTED
 
 
 def submit_holds(walk: Walk) -> None:
@@ -624,6 +639,89 @@ def reconcile_drops(walk: Walk) -> None:
     assert done["swept"] == 1
 
 
+# --- steps: who ends one, tells submit of it ---
+
+
+def first_of_two(walk: Walk, model: str = WANX) -> Job:
+    """A job whose result another one works on."""
+    job = walk.submitted("two", model=model, steps=[{"prompt": "a"}, {"prompt": "b"}])
+    assert job.status is Status.QUEUED, job.problems
+    return job
+
+
+def first_step_done(walk: Walk) -> Job:
+    """The second of two steps, which is due."""
+    first = first_of_two(walk)
+    walk.call("dispatch", kicks_of(LANE), seconds=75)
+    [running_] = walk.store.jobs_in(Status.RUNNING)
+    walk.wire.state = "SUCCEEDED"
+    walk.call("poll", turn(running_))
+    assert walk.call("finalize", turn(running_))["status"] == "SUCCEEDED"
+    walk.wire.state = "RUNNING"
+    part = walk.job(first).part
+    assert part is not None
+    second = walk.store.job(part.next or "")
+    assert second is not None
+    return second
+
+
+def submit_goes_on_with_a_step(walk: Walk) -> None:
+    second = first_step_done(walk)
+    walk.call("submit", step_due(second.job_id))
+    assert walk.job(second).status is Status.QUEUED
+
+
+def dispatch_a_second_step(walk: Walk) -> None:
+    submit_goes_on_with_a_step(walk)
+    walk.call("dispatch", kicks_of(LANE), seconds=75)
+    assert list(walk.store.jobs_in(Status.RUNNING))
+
+
+def dispatch_ends_a_step(walk: Walk) -> None:
+    job = first_of_two(walk)
+    walk.wire.refused = {"code": "InvalidParameter", "message": "not that"}
+    walk.call("dispatch", kicks_of(LANE), seconds=75)
+    assert walk.job(job).status is Status.FAILED
+
+
+def generate_ends_a_step(walk: Walk) -> None:
+    first_of_two(walk, QWEN)
+    walk.call("dispatch", kicks_of(f"beijing:{QWEN}"), seconds=75)
+    [job] = walk.admitted(1)
+    # A person asked for the end of it while the call was under way.
+    asked = {"version": job.version + 1, "cancel_asked_at": job.updated_at}
+    walk.store.commit((PutJob(job.model_copy(update=asked)),))
+    walk.wire.refused = {"code": "Arrearage", "message": "overdue"}
+    walk.call("generate", {**turn(job), "mode": "sync"}, seconds=600)
+    assert walk.job(job).status is Status.CANCELED
+
+
+def poll_ends_a_step(walk: Walk) -> None:
+    first_of_two(walk)
+    walk.wire.lost = "image-synthesis"
+    walk.call("dispatch", kicks_of(LANE), seconds=75)
+    [job] = walk.store.jobs_in(Status.RESOLVING)
+    walk.wire.lost = "no such path"
+    walk.call("operate", command("cancel", job.job_id))
+    walk.call("poll", turn(job), ahead=20)
+    walk.call("poll", turn(job), ahead=200)
+    assert walk.job(job).status is Status.CANCELED
+
+
+def operate_ends_a_step(walk: Walk) -> None:
+    job = first_of_two(walk)
+    assert walk.call("operate", command("cancel", job.job_id))["status"] == "CANCELED"
+
+
+def reconcile_tells_of_a_step(walk: Walk) -> None:
+    second = first_step_done(walk)
+    assert second.part is not None
+    first = walk.store.job(second.part.previous or "")
+    assert first is not None
+    walk.store.commit((PutJob(first.model_copy(update={"version": first.version + 1})),))
+    assert walk.call("reconcile", SCHEDULED, ahead=1000)["published"] == 1
+
+
 def webhook_delivers(walk: Walk) -> None:
     module = walk.load("webhook")
     statuses = [204, 500, 410]
@@ -650,23 +748,39 @@ def sheet_of_a_refused_drop(walk: Walk) -> None:
     assert walk.call("sheet", job_event(walk.latest("bad.png.json")))["page"] == "bad/index.html"
 
 
-WAYS: dict[str, tuple[Callable[[Walk], None], ...]] = {
-    "submit": (submit_pairs, submit_waits_and_replaces, submit_refuses, submit_mends, submit_holds),
+WAYS: dict[str, tuple[Callable[[Walk], object], ...]] = {
+    "submit": (
+        submit_pairs,
+        submit_waits_and_replaces,
+        submit_refuses,
+        submit_mends,
+        submit_holds,
+        submit_waits_for_a_sidecar,
+        submit_goes_on_with_a_step,
+    ),
     "dispatch": (
         dispatch_by_url,
         dispatch_by_push,
         dispatch_without_a_good_account,
         dispatch_in_trouble,
         dispatch_refused,
+        dispatch_a_second_step,
+        dispatch_ends_a_step,
     ),
-    "poll": (poll_to_the_end, poll_asks_a_person, poll_gives_up),
+    "poll": (poll_to_the_end, poll_asks_a_person, poll_gives_up, poll_ends_a_step),
     "generate": (
         generate_and_finalize,
         generate_by_url,
         generate_without_a_good_account,
         generate_in_doubt,
+        generate_ends_a_step,
     ),
-    "finalize": (finalize_over_older_results, finalize_large_results, finalize_broken_off),
+    "finalize": (
+        finalize_over_older_results,
+        finalize_large_results,
+        finalize_broken_off,
+        first_step_done,
+    ),
     "operate": (
         operate_cancels_and_retries,
         operate_judges_again,
@@ -675,6 +789,7 @@ WAYS: dict[str, tuple[Callable[[Walk], None], ...]] = {
         operate_gives_up,
         operate_closes,
         operate_releases,
+        operate_ends_a_step,
     ),
     "reconcile": (
         reconcile_heals,
@@ -682,6 +797,7 @@ WAYS: dict[str, tuple[Callable[[Walk], None], ...]] = {
         reconcile_enters_what_was_held,
         reconcile_alarms,
         reconcile_drops,
+        reconcile_tells_of_a_step,
     ),
     "webhook": (webhook_delivers,),
     "sheet": (sheet_of_a_job, sheet_of_a_refused_drop),
@@ -691,10 +807,15 @@ _TABLE_SPARE = ("dynamodb:ConditionCheckItem on Table",)
 """What no function does."""
 _OUTBOX_SPARE = ("s3:AbortMultipartUpload on Outbox/*",)
 """Only `finalize` writes in parts."""
-_VERSIONED = ("s3:GetObject on Inbox/*", "s3:GetObject on Outbox/*/sent/*")
+_VERSIONED = ("s3:GetObject on Inbox/*", "s3:GetObject on Outbox/*")
 """What is sent is read by its version."""
 UNUSED: dict[str, tuple[str, ...]] = {
-    "submit": (*_TABLE_SPARE, "dynamodb:BatchWriteItem on Table", *_OUTBOX_SPARE),
+    "submit": (
+        *_TABLE_SPARE,
+        "dynamodb:BatchWriteItem on Table",
+        *_OUTBOX_SPARE,
+        "s3:GetObject on Outbox/*",
+    ),
     "dispatch": (*_TABLE_SPARE, *_OUTBOX_SPARE, *_VERSIONED),
     "poll": (
         *_TABLE_SPARE,

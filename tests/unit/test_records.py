@@ -122,6 +122,7 @@ def test_a_record_holds_what_architecture_6_promises() -> None:
     assert made["task_id"] == "task-1"
     assert made["request_ids"] == {"create": "req-1", "result": "req-2"}
     assert made["inputs"][0] == {
+        "made_by": None,
         "key": "shoes/red 红.jpg",
         "version_id": "v2",
         "sha256": SHA,

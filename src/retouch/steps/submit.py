@@ -722,7 +722,7 @@ def record_lone(app: App, key: str) -> str | None:
             missing=(sidecar,),
             warnings=_as_findings(reading.problems),
         )
-        app.store.commit((PutJob(job),))
+        app.store.commit((PutJob(job), *_place_of_stand_in(app, job)))
     app.store.note_lone(key, app.clock.now(), job_id)
     if job is not None:
         publish(app, job)
@@ -730,6 +730,15 @@ def record_lone(app: App, key: str) -> str | None:
         # A preset has come, and only its event was lost.
         app.uploads.announce(Errand(key=key))
     return "found alone"
+
+
+def _place_of_stand_in(app: App, job: Job) -> Writes:
+    """The place in the outbox of an image that waits for its sidecar, unless a real job has it."""
+    holder = app.store.latest_job_of(place(job.folder))
+    held = app.store.job(holder) if holder is not None else None
+    if held is not None and (held.sidecar_version is not None or held.presets):
+        return ()
+    return (NoteLatest(place(job.folder), job.job_id, over=holder),)
 
 
 def _has_sidecar(app: App, key: str) -> bool:
