@@ -40,6 +40,13 @@ def test_the_demo_shows_every_model_and_every_function(tmp_path: Path) -> None:
     assert functions == {f.name for f in MODELS["wanx2.1-imageedit"].functions}
     assert {record["request"]["call"] for record in done_well} == {"async", "sync"}
     assert {record["region"] for record in done_well} == {"beijing", "singapore"}
+    # A chain, variants, an image alone under a preset, and a sidecar that came late.
+    by_folder = {record["sidecar"]["key"]: record for record in done_well}
+    parts = [record["part"] for record in done_well if record["part"] is not None]
+    assert sorted(part["step"] for part in parts if part["step"] is not None) == [1, 2, 3]
+    assert {part["variant"] for part in parts} == {None, "green", "gold"}
+    assert by_folder["shop/cup.jpg.json"]["presets"][0]["key"] == "shop/_preset.json"
+    assert "late/postcard.jpg.json" in by_folder
     for record in done_well:
         for output in record["outputs"]:
             with Image.open(tmp_path / "out" / output["key"]) as image:

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,7 @@ from retouch.catalogue import Catalogue, catalogue
 from retouch.cli import explaining, output
 from retouch.cli.connection import Connection, NotReachable, Report, Where, connect
 from retouch.cli.demo import demo as run_demo
+from retouch.cli.explaining import is_job
 from retouch.cli.folder import FolderInbox, Found, Verdict, check, collect
 from retouch.cli.following import follow
 from retouch.cli.gallery import gallery as make_gallery
@@ -414,21 +415,9 @@ def _upload(
     for item in found:
         key = prefix + item.key
         version = connection.upload(key, item.path.read_bytes())
-        kind = keys.classify(key)
-        if kind is keys.Kind.SIDECAR or (
-            kind is keys.Kind.IMAGE and _is_job(connection, inbox, key, names)
-        ):
+        if is_job(connection, inbox, key, names):
             job_ids.append(job_id_of(key, version))
     return job_ids, len(found)
-
-
-def _is_job(connection: Connection, inbox: Inbox, key: str, going_up: Collection[str]) -> bool:
-    """Whether the presets make a job of an image alone."""
-    sidecars = keys.sidecars_of(key)
-    if any(name in going_up or inbox.head(name) is not None for name in sidecars):
-        return False
-    found = explaining.explain(inbox, key, connection.models, connection.regions)
-    return found is not None and bool(found.jobs) and not found.problems
 
 
 def _goes_up(item: Found, verdict: Verdict) -> bool:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from retouch import keys
+from retouch.aws.storage import S3Inbox
 from retouch.cli.connection import Connection
+from retouch.cli.explaining import is_job
 from retouch.cli.following import follow
 from retouch.cli.gallery import gallery
 from retouch.cli.output import document, err, jobs_table, out, reasons, row, totals
@@ -20,6 +22,9 @@ from retouch.steps.submit import job_id_of
 
 _TIME_SCALE: Final = 0.2
 """A fifth of the provider's usual durations."""
+_LATE: Final = "late/"
+"""The sidecar of what lies there comes when its image has been seen without one."""
+_LATE_SECONDS: Final = 60.0
 _PAGES_SECONDS: Final = 30.0
 """Contact sheets are made after their jobs have ended, and nothing but looking depends on them."""
 EXPECTED: Final = {
@@ -44,6 +49,7 @@ def demo(target: Path, *, as_json: bool) -> int:
                 stack.session(), stack.outputs, name=stack.name, endpoint_url=stack.endpoint_url
             )
             job_ids = _drop(connection, samples)
+            job_ids += _drop_late(connection, samples)
             jobs = follow(connection, job_ids, err, stopped=lambda _: False)
             late = _await_pages(connection, jobs)
             written = _fetch(connection, jobs, target)
@@ -77,15 +83,36 @@ def _as_expected(job: Job) -> bool:
 
 
 def _drop(connection: Connection, samples: Path) -> list[str]:
-    """Drop every sample; the ids of the jobs that its sidecars make."""
+    """Drop every sample but the late ones; the ids of the jobs that they make, of each drop's first."""
     paths = sorted(path for path in samples.rglob("*") if path.is_file())
     err.print(f"[dim]dropping {len(paths)} files into s3://{connection.inbox} …[/dim]")
+    inbox = S3Inbox(connection.s3, connection.inbox)
+    names = {path.relative_to(samples).as_posix() for path in paths}
     job_ids = []
     for path in paths:
         key = path.relative_to(samples).as_posix()
+        if _is_late(key):
+            continue
         version = connection.upload(key, path.read_bytes())
-        if keys.classify(key) is keys.Kind.SIDECAR:
+        if is_job(connection, inbox, key, names):
             job_ids.append(job_id_of(key, version))
+    return job_ids
+
+
+def _is_late(key: str) -> bool:
+    return key.startswith(_LATE) and keys.classify(key) is keys.Kind.SIDECAR
+
+
+def _drop_late(connection: Connection, samples: Path) -> list[str]:
+    """Drop the late sidecars, once their images are known to be alone; the ids of their jobs."""
+    deadline = time.monotonic() + _LATE_SECONDS
+    while not connection.store.lone_below(_LATE) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    job_ids = []
+    for path in sorted((samples / _LATE).glob("*.json")):
+        key = path.relative_to(samples).as_posix()
+        err.print(f"[dim]dropping {key}, whose image is there already …[/dim]")
+        job_ids.append(job_id_of(key, connection.upload(key, path.read_bytes())))
     return job_ids
 
 

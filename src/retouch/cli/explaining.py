@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from retouch import keys, sidecar
 from retouch.catalogue import Catalogue
+from retouch.cli.connection import Connection
 from retouch.parts import Part
 from retouch.ports import Inbox, Stored
 from retouch.registry import Json
@@ -91,6 +92,23 @@ def explain(
         found.says = "no job by itself: it waits for a sidecar"
         found.jobs, found.problems = [], list(reading.problems)
     return found
+
+
+def is_job(connection: Connection, inbox: Inbox, key: str, going_up: Collection[str]) -> bool:
+    """Whether an object makes a job by itself: a sidecar, or an image alone under presets.
+
+    `going_up` are the keys that are dropped with it.
+    """
+    kind = keys.classify(key)
+    if kind is keys.Kind.SIDECAR:
+        return True
+    sidecars = keys.sidecars_of(key)
+    if kind is not keys.Kind.IMAGE or any(
+        name in going_up or inbox.head(name) is not None for name in sidecars
+    ):
+        return False
+    found = explain(inbox, key, connection.models, connection.regions)
+    return found is not None and bool(found.jobs) and not found.problems
 
 
 def _of_sidecar(
