@@ -45,7 +45,9 @@ from retouch.jobs import (
     Tally,
     Write,
     Writes,
+    follows,
     lane_id,
+    step_due,
 )
 from retouch.ports import SETTLE_SECONDS, Errand, Listed, Stored, Sweep
 from retouch.provider.answers import ListedTask, TaskAnswer
@@ -210,6 +212,8 @@ class FakeStore:
         self.made: dict[str, str] = {}
         self.published_versions: dict[str, int] = {}
         self.unpublished_since: dict[tuple[str, int], float] = {}
+        self.due: dict[str, float] = {}
+        """Steps whose predecessor has ended, and when."""
         self.waiting: dict[str, set[str]] = {}
         self.latest: dict[str, str] = {}
         self._by_status: dict[Status, dict[str, None]] = {}
@@ -320,6 +324,15 @@ class FakeStore:
         """See `retouch.ports.Store`."""
         return [key for key, since in sorted(self.alone.items()) if since < before][:limit]
 
+    def steps_due(self, before: float) -> Sequence[str]:
+        """See `retouch.ports.Store`."""
+        return [job_id for job_id, since in self.due.items() if since < before]
+
+    def forget_step(self, job_id: str) -> None:
+        """See `retouch.ports.Store`."""
+        with self._effects.effect("forget_step"):
+            self.due.pop(job_id, None)
+
     def lone_below(self, prefix: str) -> Sequence[str]:
         """See `retouch.ports.Store`."""
         return [key for key in (*self.alone, *self.recorded) if key.startswith(prefix)]
@@ -415,6 +428,10 @@ class FakeStore:
                 self.jobs[job.job_id] = job
                 self.published_versions.pop(job.job_id, None)
                 self.unpublished_since[job.job_id, job.version] = job.updated_at
+                if (due := step_due(job)) is not None:
+                    self.due[due] = job.updated_at
+                if follows(job) and job.status is not Status.WAITING:
+                    self.due.pop(job.job_id, None)
                 if self.keep_history:
                     self.history.append(job)
             case PutLane(lane):

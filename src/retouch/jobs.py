@@ -597,6 +597,11 @@ def follows(job: Job) -> bool:
     return job.part is not None and job.part.previous is not None
 
 
+def step_due(job: Job) -> str | None:
+    """The job whose step has come with the end of this one."""
+    return job.part.next if job.part is not None and job.status.terminal else None
+
+
 def held_queue(scope: str) -> str:
     """Where jobs wait in order for room in a budget; a backlog like a lane's, and no lane's name."""
     return f"held:{scope}"

@@ -121,6 +121,17 @@ class Store(Protocol):
         """The id of the record that stands for an image without a sidecar, if there is one."""
         ...
 
+    def steps_due(self, before: float) -> Sequence[str]:
+        """Jobs that wait although the job of the step before them ended before that time.
+
+        `commit` keeps them: an end that is stored adds the next step, a step that moves is taken out.
+        """
+        ...
+
+    def forget_step(self, job_id: str) -> None:
+        """A step that was due is not there, or no longer waits."""
+        ...
+
     def lone_below(self, prefix: str) -> Sequence[str]:
         """All images without a sidecar whose keys begin so, with a record or not yet."""
         ...

@@ -262,9 +262,20 @@ def test_a_lost_announcement_of_a_step_is_made_up_for() -> None:
     assert statuses(world, jobs) == [Status.SUCCEEDED, Status.WAITING]
 
     world.uploads.announce = lost  # type: ignore[method-assign]
-    world.run(2 * 3600)
+    world.run(240)
 
     assert statuses(world, jobs) == [Status.SUCCEEDED, Status.SUCCEEDED]
+
+
+def test_a_step_that_was_cancelled_before_its_turn_is_not_asked_after_for_ever() -> None:
+    world = World()
+    jobs = drop(world, model=WANX, steps=CHAIN[:2])
+    world.operate("cancel", jobs[1].job_id)
+
+    world.run(300)
+
+    assert statuses(world, jobs) == [Status.SUCCEEDED, Status.CANCELED]
+    assert world.store.due == {}
 
 
 def test_steps_of_a_synchronous_model_go_on_too() -> None:

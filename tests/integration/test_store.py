@@ -32,6 +32,7 @@ from retouch.jobs import (
     Lane,
     NoteLatest,
     Output,
+    Part,
     PutAlert,
     PutAnswer,
     PutJob,
@@ -1003,3 +1004,31 @@ def test_a_sweep_that_is_through_forgets_where_it_was(store: DynamoStore) -> Non
     store.note_sweep(Sweep(since=1.0, started_at=2.0, after=None))
 
     assert store.sweep().after is None
+
+
+# --- steps ----------------------------------------
+
+
+def test_the_end_of_a_step_makes_the_next_one_due_until_it_moves(store: DynamoStore) -> None:
+    part = Part(number=0, of=2, step=1, steps=2, next="b" * 16)
+    first = job("a", status=Status.SUCCEEDED).model_copy(update={"part": part})
+    store.commit((PutJob(first),))
+    waits = Part(number=1, of=2, step=2, steps=2, previous="a" * 16)
+    second = job("b", status=Status.WAITING).model_copy(update={"part": waits})
+    store.commit((PutJob(second),))
+    assert store.steps_due(first.updated_at) == []
+    assert store.steps_due(first.updated_at + 1) == [second.job_id]
+
+    queued = second.model_copy(update={"version": 2, "status": Status.QUEUED})
+    store.commit((PutJob(queued),))
+
+    assert store.steps_due(first.updated_at + 1) == []
+
+
+def test_a_step_that_is_due_can_be_forgotten(store: DynamoStore) -> None:
+    part = Part(number=0, of=2, step=1, steps=2, next="b" * 16)
+    store.commit((PutJob(job("a", status=Status.FAILED).model_copy(update={"part": part})),))
+
+    store.forget_step("b" * 16)
+
+    assert store.steps_due(2e9) == []

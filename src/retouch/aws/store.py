@@ -22,6 +22,7 @@ beside it as attributes:
     RECORDED        <image>     job_id
     SWEEP           SWEEP       since, started_at, after
     UNPUBLISHED     <job>#<ver> since
+    DUE             <job>       since
     ALERTS          <alert>     since, doc
 
 `commit` is one transaction with a condition on each record's version, so it stores all or nothing and
@@ -62,7 +63,9 @@ from retouch.jobs import (
     Tally,
     Write,
     Writes,
+    follows,
     iso,
+    step_due,
 )
 from retouch.ports import Sweep
 
@@ -266,6 +269,14 @@ class DynamoStore:
         ]
         return found[:limit]
 
+    def steps_due(self, before: float) -> Sequence[str]:
+        """See `retouch.ports.Store.steps_due`."""
+        return [
+            _string(item, "sk")
+            for item in self._partition("DUE")
+            if float(item["since"]["N"]) < before
+        ]
+
     def lone_below(self, prefix: str) -> Sequence[str]:
         """See `retouch.ports.Store.lone_below`."""
         begins = prefix or None
@@ -306,7 +317,7 @@ class DynamoStore:
     def _items(self, write: Write) -> list[TransactWriteItemTypeDef]:
         match write:
             case PutJob(job):
-                return [
+                items = [
                     self._versioned(
                         f"JOB#{job.job_id}",
                         "JOB",
@@ -321,6 +332,12 @@ class DynamoStore:
                         {"since": _n(job.updated_at)},
                     ),
                 ]
+                if (due := step_due(job)) is not None:
+                    items.append(self._put("DUE", due, {"since": _n(job.updated_at)}))
+                if follows(job) and job.status is not Status.WAITING:
+                    key = {"pk": _s("DUE"), "sk": _s(job.job_id)}
+                    items.append({"Delete": {"TableName": self._table, "Key": key}})
+                return items
             case PutLane(lane):
                 doc = lane.model_dump_json()
                 return [self._versioned(f"LANE#{lane.lane}", "LANE", lane.version, doc, {})]
@@ -537,6 +554,10 @@ class DynamoStore:
             else:
                 return at
         return None
+
+    def forget_step(self, job_id: str) -> None:
+        """See `retouch.ports.Store.forget_step`."""
+        self._delete("DUE", job_id)
 
     def drop_alert(self, alert_id: str) -> None:
         """See `retouch.ports.Store.drop_alert`."""

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from retouch import keys
 from retouch.aws.messaging import SqsUploads
 from retouch.cli.connection import Connection
-from retouch.jobs import Job, Status, follows
+from retouch.jobs import Job, Status
 from retouch.local import stack as local
 from retouch.ports import Errand
 from retouch.steps.submit import job_id_of
@@ -139,8 +139,9 @@ class OwnStack(Connection):
         for key, at in uploaded:
             if newest - at < _RECENT_SECONDS:
                 self._uploads.announce(Errand(key=key))
-        steps = [job.job_id for job in self.jobs([Status.WAITING]) if follows(job)]
-        self._uploads.announce(*(Errand(job_id=job_id) for job_id in steps))
+        self._uploads.announce(
+            *(Errand(job_id=job_id) for job_id in self.store.steps_due(time.time()))
+        )
         self.heal()
 
     def heal(self) -> None:

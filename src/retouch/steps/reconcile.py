@@ -18,7 +18,7 @@ from typing import Final
 from retouch import jobs
 from retouch.errors import Conflict, SettingsError
 from retouch.jobs import GENERATE_SECONDS, Job, Status
-from retouch.ports import App
+from retouch.ports import App, Errand
 from retouch.records import publish, retell, tell_alert, tell_alerts
 from retouch.registry import Mode
 from retouch.retrying import deciding
@@ -78,6 +78,7 @@ def reconcile(app: App, deadline: float) -> Counter[str]:
     attempt(partial(_retell, app, *change) for change in app.store.unpublished(now - STALE_SECONDS))
     attempt(partial(_realert, app, alert) for alert in app.store.alerts(now - STALE_SECONDS))
     attempt(partial(_alarm, app, job) for job in app.store.jobs_in(Status.UNRESOLVED))
+    attempt(partial(_go_on, app, job_id) for job_id in app.store.steps_due(now - STALE_SECONDS))
     attempt(partial(_look_again, app, job) for job in _late(app))
     lone = app.store.lone(now - jobs.OVERDUE_SECONDS, _AT_ONCE)
     attempt(partial(record_lone, app, key) for key in lone)
@@ -294,14 +295,24 @@ def _late(app: App) -> list[Job]:
     due = []
     for job in app.store.jobs_in(Status.WAITING):
         since = now - job.updated_at
-        # A step is told of the end of the one before by whoever tells of that; nothing is missing.
-        often = job.overdue_at is None and (not jobs.follows(job) or bool(job.missing))
-        pause = STALE_SECONDS if often else _LATE_CHECK_SECONDS
-        if since > pause and (often or since % pause < STALE_SECONDS):
+        if jobs.follows(job) and not job.missing:
+            continue  # it is told of when the step before it ends
+        pause = STALE_SECONDS if job.overdue_at is None else _LATE_CHECK_SECONDS
+        if since > pause and (job.overdue_at is None or since % pause < STALE_SECONDS):
             due.append(job)
         if len(due) == _AT_ONCE:
             break
     return due
+
+
+def _go_on(app: App, job_id: str) -> str | None:
+    """A step whose predecessor has ended, and whose message was lost or lies hidden."""
+    job = app.store.job(job_id)
+    if job is None or job.status is not Status.WAITING:
+        app.store.forget_step(job_id)  # it was cancelled before, or replaced before it was there
+        return None
+    app.uploads.announce(Errand(job_id=job_id))
+    return "led on"
 
 
 def _look_again(app: App, job: Job) -> str | None:
@@ -315,8 +326,6 @@ def _look_again(app: App, job: Job) -> str | None:
         since = current.updated_at if step else current.created_at
         if current.overdue_at is not None or now - since < jobs.OVERDUE_SECONDS:
             return None
-        if step and not current.missing:
-            return None  # it only waits for its turn
         late, writes = jobs.overdue(current, now)
         app.store.commit(writes)
     except Conflict:
