@@ -46,7 +46,7 @@ _SECRET: Final = "test"  # noqa: S105  the emulator takes any
 DEFAULT_NAME: Final = "retouch"
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
-_CONCURRENCY: Final = "18"
+_CONCURRENCY: Final = "40"
 """Function calls at once on the embedded engine: each is a process; more would only compete.
 
 Two of them are for contact sheets, which must not take a job's place.
