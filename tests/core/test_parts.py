@@ -211,6 +211,26 @@ def test_where_a_step_fails_the_rest_fail_too_and_retry_goes_on_there() -> None:
     assert record["retry_of"] == third.job_id
 
 
+def test_a_newer_version_replaces_steps_that_were_tried_again_and_still_wait() -> None:
+    world = World()
+    jobs = drop(world, model=WANX, steps=CHAIN)
+    world.run(5)
+    world.provider.next_calls.append(INDECENT)
+    world.run(60)
+    answer = world.operate("retry", jobs[2].job_id)
+    again = world.store.the_job(answer["job_id"])
+    assert again.part is not None
+    waits = world.store.the_job(again.part.next or "")
+    assert waits.status is Status.WAITING
+
+    world.drop("shoes/red.png.json", sidecar_json(prompt="newer"))
+    world.run(100)
+
+    assert world.store.the_job(waits.job_id).status is Status.CANCELED
+    assert "third" not in world.provider.billed
+    assert world.outbox.record("shoes/red")["request"]["prompt"] == "newer"
+
+
 def test_cancelling_a_step_ends_those_after_it_and_spends_nothing_more() -> None:
     world = World()
     jobs = drop(world, model=WANX, steps=CHAIN)

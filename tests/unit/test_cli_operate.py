@@ -26,7 +26,7 @@ from moto import mock_aws
 
 from retouch.aws.store import DynamoStore
 from retouch.cli import main
-from retouch.jobs import Job, NoteLatest, PutJob, Status
+from retouch.jobs import Job, NoteLatest, Part, PutJob, Status
 from retouch.local.packaging import load_template, project_root
 
 REGION = "eu-central-1"
@@ -288,6 +288,23 @@ def test_a_job_is_named_by_its_id_or_its_sidecar(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_the_key_of_several_steps_means_the_one_that_they_have_come_to(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    ids = ("b" * 16, "c" * 16, "d" * 16)
+    states = (Status.SUCCEEDED, Status.RUNNING, Status.WAITING)
+    for number, (job_id, status) in enumerate(zip(ids, states, strict=True)):
+        after = ids[number + 1] if number < 2 else None
+        part = Part(number=number, of=3, step=number + 1, steps=3, next=after)
+        store.commit((PutJob(job(job_id=job_id, status=status, part=part)),))
+    store.commit((NoteLatest(SIDECAR, ids[0], over=JOB),))
+    cloud.answers = [report(job_id=ids[1], status="RUNNING", did="noted")]
+
+    retouch("cancel", "--no-wait", SIDECAR)
+
+    assert [asked["job_id"] for asked in cloud.invoked] == [ids[1]]
+
+
 def test_what_was_done_is_printed_and_the_status_is_0(
     retouch: Shell, cloud: Cloud, command: tuple[str, ...]
 ) -> None:

@@ -129,8 +129,18 @@ class Connection:
         return sorted(latest.values(), key=lambda job: (-job.created_at, job.sidecar))
 
     def job_of(self, name: str) -> Job | None:
-        """A job by its id, or by the key of its sidecar: then the latest."""
-        return self.store.job(name) or self._latest_of(name)
+        """A job by its id, or by the key of its sidecar: then the latest; of steps, the one that they
+        have come to.
+        """
+        found = self.store.job(name)
+        if found is not None:
+            return found
+        found = after = self._latest_of(name)
+        while after is not None:
+            found, part = after, after.part
+            done = after.status in (Status.SUCCEEDED, Status.PARTIAL)
+            after = self.store.job(part.next) if done and part is not None and part.next else None
+        return found
 
     def operate(self, command: str, job: Job, task_id: str | None = None) -> Report:
         """Have the stack carry out a person's command on a job; what came of it.

@@ -331,11 +331,28 @@ def _supersede(app: App, before: str | None, root: str) -> None:
     A sidecar also replaces what the presets made of its image alone, if that is still queued.
     """
     old = app.store.job(before) if before not in (None, root) else None
-    for job_id in () if old is None else parts_of(old):
-        why = "replaced by a newer version of the sidecar"
-        if old is not None and old.sidecar_version is None and old.presets:
-            why = "replaced by the image's sidecar"
+    if old is None:
+        return
+    why = "replaced by a newer version of the sidecar"
+    if old.sidecar_version is None and old.presets:
+        why = "replaced by the image's sidecar"
+    for job_id in _all_of(app, old):
         close_waiting(app, job_id, why, keep_folder=True)
+
+
+def _all_of(app: App, root: Job) -> list[str]:
+    """The ids of all jobs of a drop, those that repeat others among them."""
+    found: dict[str, None] = {}
+    left = list(parts_of(root))
+    while left:
+        job_id = left.pop(0)
+        job = app.store.job(job_id) if job_id not in found else None
+        if job is None:
+            continue
+        found[job_id] = None
+        after = None if job.part is None else job.part.next
+        left += [one for one in (job.retried_as, after) if one is not None]
+    return list(found)
 
 
 def _decide(
