@@ -284,10 +284,6 @@ def test_a_job_is_named_by_its_id_or_its_sidecar(
     assert cloud.invoked == [{"job_id": JOB, **asked}]
 
 
-# --- what came of it ----------------------------------------
-
-
-@pytest.mark.parametrize("command", COMMANDS)
 def test_the_key_of_several_steps_means_the_one_that_they_have_come_to(
     retouch: Shell, cloud: Cloud, store: DynamoStore
 ) -> None:
@@ -305,6 +301,10 @@ def test_the_key_of_several_steps_means_the_one_that_they_have_come_to(
     assert [asked["job_id"] for asked in cloud.invoked] == [ids[1]]
 
 
+# --- what came of it ----------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_what_was_done_is_printed_and_the_status_is_0(
     retouch: Shell, cloud: Cloud, command: tuple[str, ...]
 ) -> None:
