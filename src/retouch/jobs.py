@@ -1271,7 +1271,7 @@ def withdraw(job: Job, lane: Lane | None, now: float) -> tuple[Job, Writes]:
 
 
 def _withdrawn(now: float) -> dict[str, object]:
-    failure = Failure(code="Canceled", message="cancelled by a person")
+    failure = Failure(code=CANCELED, message="cancelled by a person")
     return {
         "status": Status.CANCELED,
         "finished_at": now,
@@ -1284,12 +1284,17 @@ def _withdrawn(now: float) -> dict[str, object]:
 
 
 def replaced(job: Job, now: float) -> tuple[Job, Writes]:
-    """Close a waiting or queued job in whose place something else has come."""
-    changes = {"status": Status.CANCELED, "finished_at": now, "blocked": False}
-    closed = _touch(job, now, **changes)
+    """Close a waiting, held or queued job in whose place something else has come."""
+    ended = _touch(job, now, status=Status.CANCELED, finished_at=now, blocked=False)
+    closed, given_back = _closed(ended)
+    writes: Writes = (PutJob(closed), *_unheld(job), *given_back)
     if job.status is Status.QUEUED and job.lane is not None and job.queue_key is not None:
-        return closed, (PutJob(closed), Dequeue(job.lane, job.queue_key))
-    return closed, (PutJob(closed),)
+        writes = (*writes, Dequeue(job.lane, job.queue_key))
+    return closed, writes
+
+
+CANCELED: Final = "Canceled"
+"""The code of a job that a person cancelled."""
 
 
 def ask_cancel(job: Job, now: float) -> tuple[Job, Writes]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Final
 
-from retouch.presets import Layer, merge
+from retouch.presets import Layer, Merged, merge
 from retouch.registry import Json
 from retouch.sidecar import FIELDS, STEPS, VARIANTS, Problem, closest, shown
 
@@ -63,8 +64,9 @@ def folder_name(variant: str | None, step: int | None, steps: int | None) -> str
     return f"step-{step}" if step is not None and step != steps else None
 
 
-def unfold(raw: Mapping[str, Json]) -> list[Part] | list[Problem]:
-    """The parts of a sidecar's (merged) fields, or what is wrong with its `variants` or `steps`."""
+def unfold(merged: Merged) -> list[Part] | list[Problem]:
+    """The parts of a sidecar's merged fields, or what is wrong with its `variants` or `steps`."""
+    raw = merged.raw
     variants, steps = raw.get(VARIANTS), raw.get(STEPS)
     rest = {name: value for name, value in raw.items() if name not in (VARIANTS, STEPS)}
     if variants is None and steps is None:
@@ -82,7 +84,9 @@ def unfold(raw: Mapping[str, Json]) -> list[Part] | list[Problem]:
     if problems:
         return problems
     found = [entry for entry in entries if isinstance(entry, dict)]
-    return _variants(rest, found) if steps is None else _steps(rest, found)
+    under = _Locked(field, rest, merged.locks_against(field), merged.origins.get(field, ""))
+    parts = _variants(under, found) if steps is None else _steps(under, found)
+    return under.problems or parts
 
 
 def _check(field: str, at: int, entry: Json) -> list[Problem]:
@@ -101,14 +105,28 @@ def _check(field: str, at: int, entry: Json) -> list[Problem]:
     return problems
 
 
-def _over(rest: Mapping[str, Json], entry: Mapping[str, Json]) -> dict[str, Json]:
-    own = {name: value for name, value in entry.items() if name != _NAME}
-    return merge((Layer("", rest), Layer("", own))).raw
+@dataclass
+class _Locked:
+    """What entries stand over, and the locks that they are under."""
+
+    field: str
+    rest: Mapping[str, Json]
+    locks: Mapping[str, str]
+    source: str
+    problems: list[Problem] = dataclass_field(default_factory=list)
+
+    def over(self, at: int, entry: Mapping[str, Json]) -> dict[str, Json]:
+        """An entry over the rest; a locked field that it would change is a problem."""
+        own = {name: value for name, value in entry.items() if name != _NAME}
+        merged = merge((Layer("", self.rest), Layer(self.source, own)), self.locks)
+        self.problems += [
+            Problem(f"{self.field}[{at}].{problem.field}", problem.message)
+            for problem in merged.problems
+        ]
+        return merged.raw
 
 
-def _variants(
-    rest: Mapping[str, Json], entries: Sequence[Mapping[str, Json]]
-) -> list[Part] | list[Problem]:
+def _variants(under: _Locked, entries: Sequence[Mapping[str, Json]]) -> list[Part] | list[Problem]:
     parts: list[Part] = []
     problems: list[Problem] = []
     taken: dict[str, int] = {}
@@ -124,7 +142,7 @@ def _variants(
         if (other := taken.setdefault(name.lower(), at)) != at:
             said = f"{shown(name)} is the name of {VARIANTS}[{other}] already; it names a folder"
             problems.append(Problem(f"{path}.{_NAME}", said))
-        parts.append(Part(at, len(entries), path, _over(rest, entry), variant=name))
+        parts.append(Part(at, len(entries), path, under.over(at, entry), variant=name))
     return problems or parts
 
 
@@ -140,10 +158,10 @@ def _unusable(name: str) -> str | None:
     return "retouch uses that name itself" if name.lower() in _TAKEN else None
 
 
-def _steps(rest: Mapping[str, Json], entries: Sequence[Mapping[str, Json]]) -> list[Part]:
+def _steps(under: _Locked, entries: Sequence[Mapping[str, Json]]) -> list[Part]:
     parts: list[Part] = []
     for at, entry in enumerate(entries):
-        raw = _over(rest, entry)
+        raw = under.over(at, entry)
         if at > 0:
             raw.pop("images", None)
         if at < len(entries) - 1:

@@ -15,6 +15,7 @@ from typing import Final
 
 from retouch import sidecar
 from retouch.budget import Budget, parse
+from retouch.keys import PRESET
 from retouch.registry import Json
 from retouch.sidecar import Problem, closest, shown
 
@@ -44,11 +45,25 @@ class Merged:
         raw: The fields, as one sidecar would have them.
         origins: Which file each came from, by its path (`prompt`, `parameters.n`).
         problems: Locked fields that a later layer would change.
+        locks: The file that locked each path.
     """
 
     raw: dict[str, Json] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    locks: dict[str, str] = field(default_factory=dict)
+
+    def locks_against(self, name: str) -> dict[str, str]:
+        """The locks that the entries of a field (`variants`, `steps`) are under: those of presets below
+        the one that the field came from lock it, too.
+        """
+        source = self.origins.get(name, "")
+        above = source.rpartition("/")[2] == PRESET
+        return {
+            path: holder
+            for path, holder in self.locks.items()
+            if not above or len(source) > len(holder)
+        }
 
 
 def check(raw: Mapping[str, Json]) -> list[Problem]:
@@ -86,16 +101,17 @@ def _check_locked(locked: Json) -> Iterable[Problem]:
         return
     for index, path in enumerate(locked):
         top, _, inner = path.partition(".") if isinstance(path, str) else ("", "", "")
-        if top not in _OF_A_PRESET or (inner and top not in _BY_NAME):
+        nested = isinstance(path, str) and "." in path
+        if top not in _OF_A_PRESET or (nested and (top not in _BY_NAME or not inner)):
             near = closest(path, _OF_A_PRESET) if isinstance(path, str) else ""
             said = f"{shown(path)} is not allowed; a field of a preset is, as parameters.n{near}"
             yield Problem(f"{LOCKED}[{index}]", said)
 
 
-def merge(layers: Sequence[Layer]) -> Merged:
-    """The layers as one, the first applied first."""
+def merge(layers: Sequence[Layer], locks: Mapping[str, str] | None = None) -> Merged:
+    """The layers as one, the first applied first; all but the first are under `locks`, if given."""
     merged = Merged()
-    locks: dict[str, str] = {}
+    given_locks, locks = locks, merged.locks
     for layer in layers:
         for name, value in layer.raw.items():
             if name in _NOT_INHERITED:
@@ -106,13 +122,24 @@ def merge(layers: Sequence[Layer]) -> Merged:
                 for key, given in value.items():
                     _put(merged, locks, layer, inner, key, given, f"{name}.{key}")
                 merged.raw[name] = inner
+            elif name in _BY_NAME and (inside := _locks_inside(locks, name, value)):
+                said = f"holds what is locked by {inside}; leave it out of {layer.source}"
+                merged.problems.append(Problem(name, said))
             else:
                 _put(merged, locks, layer, merged.raw, name, value, name)
+        if given_locks is not None:
+            locks.update(given_locks)
         locked = layer.raw.get(LOCKED)
         for path in locked if isinstance(locked, list) else ():
             if isinstance(path, str):
                 locks.setdefault(path, layer.source)
     return merged
+
+
+def _locks_inside(locks: Mapping[str, str], name: str, value: Json) -> str | None:
+    """Who locked something inside a field that is about to be replaced as a whole."""
+    held = (holder for path, holder in locks.items() if path.startswith(f"{name}."))
+    return None if isinstance(value, dict) else next(held, None)
 
 
 def _put(

@@ -188,7 +188,7 @@ def _read(
     if own is not None and "$schema" in own:
         merged.raw["$schema"] = own["$schema"]
     problems += merged.problems
-    parts = unfold(merged.raw)
+    parts = unfold(merged)
     found = [part for part in parts if isinstance(part, Part)]
     problems += [problem for problem in parts if isinstance(problem, Problem)]
     return Reading(key, tuple(found), merged, tuple(presets), tuple(problems), tuple(scopes))

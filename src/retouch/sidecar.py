@@ -144,6 +144,16 @@ class _Findings:
         return [*self.problems, Problem("", f"and {self.more} more problems")]
 
 
+def as_many_as_are_read(problems: Sequence[Problem]) -> list[Problem]:
+    """Problems, no more and none longer than anybody would read, so that a record can hold them."""
+    kept = [
+        Problem(_bounded(problem.field, 120), _bounded(problem.message, 1000))
+        for problem in problems[:_MOST_PROBLEMS]
+    ]
+    more = len(problems) - len(kept)
+    return [*kept, Problem("", f"and {more} more problems")] if more > 0 else kept
+
+
 def _bounded(text: str, most: int) -> str:
     """Text that can be written as UTF-8, cut to `most` characters."""
     cut = text if len(text) <= most else text[: most - 1] + "…"

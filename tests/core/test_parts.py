@@ -359,3 +359,210 @@ def test_a_preset_s_budget_holds_for_its_folder_alone() -> None:
     found = [world.outbox.record(folder)["status"] for folder in folders]
     assert found == ["SUCCEEDED", "HELD", "SUCCEEDED"]
     assert world.outbox.record("shoes/b")["held"]["scope"] == "shoes"
+
+
+# --- what comes between ----------------------------------------
+
+
+def two_variants(world: World, name: str = "red") -> list[Job]:
+    world.inbox.put(f"{name}.png", PHOTO)
+    ids = world.drop(f"{name}.json", sidecar_json(variants=[{"prompt": "a"}, {"prompt": "b"}]))
+    return [world.store.the_job(job_id) for job_id in ids]
+
+
+@pytest.mark.parametrize("seconds", [0, 3, 60])
+def test_a_drop_that_is_no_longer_clear_leaves_the_jobs_alone_that_were_entered(
+    seconds: int,
+) -> None:
+    world = World()
+    jobs = two_variants(world)
+    world.run(seconds)
+    before = statuses(world, jobs)
+
+    world.drop("red.jpg", PHOTO)  # the sidecar's name could now mean two images
+
+    assert statuses(world, jobs) == before
+    world.enter("other")
+    world.run(200)
+    assert statuses(world, jobs) == [Status.SUCCEEDED] * 2
+    for job in jobs:
+        assert world.store.terminal_statuses(job.job_id) == [Status.SUCCEEDED]
+    assert len(world.provider.billed) == 3
+
+
+def test_a_drop_that_is_no_longer_clear_refuses_every_job_that_waits() -> None:
+    world = World()
+    ids = world.drop("red.json", sidecar_json(variants=[{"prompt": "a"}, {"prompt": "b"}]))
+
+    world.inbox.put("red.png", PHOTO)
+    world.drop("red.jpg", PHOTO)
+    world.run(1200)
+
+    assert {world.store.the_job(job_id).status for job_id in ids} == {Status.REJECTED}
+    messages = [note.attributes["status"] for note in world.notices.notifications]
+    assert messages == ["REJECTED", "REJECTED"]
+
+
+def test_a_held_job_that_is_replaced_gives_its_place_to_the_next() -> None:
+    world = World(budget=Budget(images_per_day=1))
+    for name in ("a", "b"):
+        world.inbox.put(f"{name}.png", PHOTO)
+        world.drop(f"{name}.png.json", sidecar_json(prompt=name))
+        world.clock.advance(1)
+
+    world.drop("b.png.json", sidecar_json(prompt="newer"))
+    world.run(3600)
+    world.clock.advance(86_400)
+    world.run(200)
+
+    assert world.provider.billed == ["a", "newer"]
+
+
+@pytest.mark.parametrize(
+    ("locked", "fields", "field"),
+    [
+        (["prompt"], {"variants": [{"prompt": "other"}]}, "variants[0].prompt"),
+        (["model"], {"variants": [{"model": WAN}]}, "variants[0].model"),
+        (["parameters.n"], {"steps": [{"parameters": {"n": 4}}]}, "steps[0].parameters.n"),
+        (["parameters"], {"steps": [{"parameters": {"n": 4}}]}, "steps[0].parameters.n"),
+        (["parameters.watermark"], {"parameters": None}, "parameters"),
+        (["labels.team"], {"labels": None}, "labels"),
+    ],
+)
+def test_a_lock_holds_for_entries_and_for_whole_fields(
+    locked: list[str], fields: dict[str, Any], field: str
+) -> None:
+    world = World()
+    said = {
+        "model": WANX,
+        "function": "description_edit",
+        "prompt": "preset",
+        "parameters": {"n": 1, "watermark": True},
+        "labels": {"team": "shop"},
+        "locked": locked,
+    }
+    world.drop("shoes/_preset.json", json.dumps(said).encode("utf-8"))
+
+    (job,) = drop(world, **fields)
+
+    assert job.status is Status.REJECTED
+    assert [problem.field for problem in job.problems] == [field]
+    assert "shoes/_preset.json" in job.problems[0].message
+
+
+def test_a_preset_may_set_in_its_entries_what_it_locks() -> None:
+    world = World()
+    said = {
+        "model": WANX,
+        "function": "description_edit",
+        "prompt": "preset",
+        "variants": [{"prompt": "mine"}],
+        "locked": ["prompt"],
+    }
+    world.drop("shoes/_preset.json", json.dumps(said).encode("utf-8"))
+
+    (job,) = drop(world)
+
+    assert (job.status, job.prompt) == (Status.QUEUED, "mine")
+
+
+def test_an_event_of_the_drop_leaves_a_retry_of_its_first_job_alone() -> None:
+    world = World(budget=Budget(images_per_day=2))
+    world.provider.next_calls.append(INDECENT)
+    jobs = two_variants(world)
+    world.run(60)
+    world.drop("more.png", PHOTO)
+    world.drop("more.png.json", sidecar_json(prompt="more"))
+    answer = world.operate("retry", jobs[0].job_id)
+    assert answer["status"] == "HELD"
+
+    submit(world, "red.json")
+    submit(world, "red.png")
+
+    assert world.store.the_job(answer["job_id"]).status is Status.HELD
+
+
+def test_a_retry_of_one_variant_of_an_image_alone_leaves_the_others_alone() -> None:
+    world = World()
+    said = {"model": WANX, "function": "description_edit"}
+    variants = [{"prompt": "a"}, {"prompt": "b"}]
+    world.drop("_preset.json", json.dumps({**said, "variants": variants}).encode("utf-8"))
+    world.inbox.put("red.png", PHOTO)
+    first, second = submit(world, "red.png", settled=True)
+    world.operate("cancel", first)
+
+    world.operate("retry", first)
+    world.run(60)
+
+    assert world.store.the_job(second).status is Status.SUCCEEDED
+    assert sorted(world.provider.billed) == ["a", "b"]
+
+
+def test_a_step_is_not_tried_again_while_the_one_before_it_is_under_way() -> None:
+    world = World()
+    jobs = drop(world, model=WANX, steps=CHAIN)
+    world.run(3)
+    world.operate("cancel", jobs[1].job_id)
+
+    answer = world.operate("retry", jobs[1].job_id)
+
+    assert answer["did"] == ""
+    assert "step 1" in answer["could_not"]
+    world.run(60)
+    again = world.operate("retry", jobs[1].job_id)
+    world.run(120)
+    assert world.store.the_job(again["job_id"]).status is Status.SUCCEEDED
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+
+
+def test_a_step_that_a_person_cancelled_is_not_tried_again_with_those_before_it() -> None:
+    world = World()
+    jobs = drop(world, model=WANX, steps=CHAIN)
+    world.operate("cancel", jobs[2].job_id)
+    world.provider.next_calls.append(INDECENT)
+    world.run(60)
+
+    world.operate("retry", jobs[0].job_id)
+    world.run(120)
+
+    assert world.provider.billed == ["first", "second"]
+
+
+def test_a_retry_that_waits_for_an_image_starts_when_it_comes() -> None:
+    world = World()
+    world.inbox.put("red.png", b"junk")
+    (job_id,) = world.drop("red.png.json", sidecar_json())
+    assert world.store.the_job(job_id).status is Status.REJECTED
+    world.inbox.put("red.png", None)
+    answer = world.operate("retry", job_id)
+    assert answer["status"] == "WAITING"
+
+    world.drop("red.png", PHOTO)
+    world.run(300)
+
+    assert world.store.the_job(answer["job_id"]).status is Status.SUCCEEDED
+
+
+def test_a_drop_with_more_mistakes_than_a_record_holds_is_refused_all_the_same() -> None:
+    world = World()
+    wrong = {f"no_such_field_{number:04}": 1 for number in range(400)}
+
+    (job,) = drop(world, variants=[{"prompt": "x", **wrong}] * 20)
+
+    assert job.status is Status.REJECTED
+    assert len(job.problems) == 101
+    assert "more problems" in job.problems[-1].message
+
+
+def test_a_drop_of_which_only_a_part_was_entered_is_completed_by_the_sweep() -> None:
+    world = World()
+    jobs = two_variants(world)
+    del world.store.jobs[jobs[1].job_id]
+    world.store._by_status[Status.QUEUED].pop(jobs[1].job_id)
+    world.store.queues[jobs[1].lane or ""] = [
+        entry for entry in world.store.queues[jobs[1].lane or ""] if entry[1] != jobs[1].job_id
+    ]
+
+    world.run(3000)
+
+    assert statuses(world, jobs) == [Status.SUCCEEDED] * 2

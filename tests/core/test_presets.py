@@ -298,3 +298,46 @@ def test_no_listing_is_read_for_an_image_under_a_preset() -> None:
 
     assert len(world.store.jobs) == 20
     assert listings == []
+
+
+# --- what comes between ----------------------------------------
+
+
+def test_a_sidecar_that_comes_while_its_image_is_judged_alone_makes_the_one_job() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.inbox.put("shoes/red.png", PHOTO)
+    dropped: list[str] = []
+    world.inbox.before_read.append(
+        lambda: dropped.extend(world.drop("shoes/red.png.json", sidecar_json(prompt="mine")))
+    )
+
+    submit(world, "shoes/red.png", settled=True)
+    world.run(60)
+
+    assert world.provider.billed == ["mine"]
+    assert set(world.store.jobs) == set(dropped)
+
+
+def test_an_image_that_was_recorded_as_alone_takes_its_place_among_the_parts() -> None:
+    world = World()
+    world.drop("shoes/a.png", PHOTO)
+    world.run(OVERDUE_SECONDS + 120)
+    variants = [{"name": "blue"}, {"name": "red"}]
+
+    world.drop("shoes/_preset.json", preset(**WHOLE, variants=variants))
+    world.run(60)
+
+    assert world.outbox.results() == ["shoes/a/blue/blue-1.png", "shoes/a/red/red-1.png"]
+
+
+def test_a_newer_version_of_an_image_alone_whose_event_was_lost_is_found() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.drop("shoes/red.png", PHOTO)
+    world.run(60)
+    world.inbox.put("shoes/red.png", picture(600, 600))
+
+    world.run(3600)
+
+    assert len(world.provider.billed) == 2

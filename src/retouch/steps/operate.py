@@ -21,7 +21,7 @@ from retouch.registry import Json, Mode
 from retouch.retrying import deciding
 from retouch.steps import entering
 from retouch.steps.common import call_of, model_of, my_turn, provider_of, start
-from retouch.steps.submit import STEP_FAILED, job_id_of, queue, submit_again
+from retouch.steps.submit import job_id_of, queue, submit_again
 
 _PATIENCE_SECONDS: Final = 5.0
 _HELD: Final = (
@@ -200,7 +200,10 @@ def _repeat(app: App, job: Job) -> Report:
 
     Of steps it is the one that failed, and all that wait for it.
     """
-    job = _where_it_stopped(app, job)
+    asked, job = job, _where_it_stopped(app, job)
+    if not job.status.terminal:
+        step = 0 if job.part is None else job.part.step
+        return Report(asked, "", f"step {step} is {job.status}; retry it when that has ended")
     new_id = retry_id(job)
     there = app.store.job(new_id)
     if there is not None and there.status is not Status.WAITING:
@@ -242,15 +245,10 @@ def retry_id(job: Job) -> str:
 
 
 def _where_it_stopped(app: App, job: Job) -> Job:
-    """Of a job that failed only because a step before it did, that step."""
-    while (
-        job.failure is not None
-        and job.failure.code == STEP_FAILED
-        and job.part is not None
-        and job.part.previous is not None
-    ):
+    """Of a step that cannot go on because one before it has not ended well, that one."""
+    while job.part is not None and job.part.previous is not None:
         before = app.store.job(job.part.previous)
-        if before is None:
+        if before is None or before.status in (Status.SUCCEEDED, Status.PARTIAL):
             break
         job = before
     return job
@@ -261,8 +259,8 @@ def _followers(app: App, job: Job) -> list[Job]:
     found: list[Job] = []
     while job.part is not None and job.part.next is not None:
         after = app.store.job(job.part.next)
-        if after is None:
-            break
+        if after is None or (after.failure is not None and after.failure.code == jobs.CANCELED):
+            break  # a person did not want it, nor what follows
         found.append(after)
         job = after
     return found
@@ -274,9 +272,8 @@ def _again_as(app: App, job: Job) -> Job:
     part = job.part
     if part is None:
         return jobs.copy_of(job, retry_id(job), folder, app.clock.now())
-    before, after = (
-        None if name is None else app.store.job(name) for name in (part.previous, part.next)
-    )
+    before = None if part.previous is None else app.store.job(part.previous)
+    after = next(iter(_followers(app, job)), None)
     done = before is None or before.status in (Status.SUCCEEDED, Status.PARTIAL)
     moved = part.model_copy(
         update={

@@ -308,8 +308,10 @@ def _late(app: App) -> list[Job]:
 def _go_on(app: App, job_id: str) -> str | None:
     """A step whose predecessor has ended, and whose message was lost or lies hidden."""
     job = app.store.job(job_id)
-    if job is None or job.status is not Status.WAITING:
-        app.store.forget_step(job_id)  # it was cancelled before, or replaced before it was there
+    if job is None:
+        return None  # its drop was not entered whole, which the sweep makes up for
+    if job.status is not Status.WAITING:
+        app.store.forget_step(job_id)  # it was cancelled before
         return None
     app.uploads.announce(Errand(job_id=job_id))
     return "led on"

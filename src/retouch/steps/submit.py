@@ -60,7 +60,7 @@ from retouch.resolving import (
 )
 from retouch.retrying import deciding
 from retouch.runaway import LARGEST_RECORD, is_record, outbox_in_inbox
-from retouch.sidecar import Order, Problem
+from retouch.sidecar import Order, Problem, as_many_as_are_read
 from retouch.steps.entering import enter
 
 STEP_FAILED: Final = "StepFailed"
@@ -216,8 +216,7 @@ def _drop(
 def _enter(app: App, drop: _Drop, changed: list[Job]) -> tuple[str, ...]:
     """Refuse the drop as a whole, or bring each of its jobs as far as it can come."""
     if drop.problems or any(isinstance(planned, Outranked) for planned in drop.plans):
-        changed.append(_refuse(app, drop))
-        return (drop.root,)
+        return _refuse_all(app, drop, changed)
     ids = tuple(part_id(drop.root, part.number) for part in drop.reading.parts)
     before = drop.before
     for part, planned, job_id in zip(drop.reading.parts, drop.plans, ids, strict=True):
@@ -238,7 +237,10 @@ def _enter(app: App, drop: _Drop, changed: list[Job]) -> tuple[str, ...]:
             notes = (*notes, NoteLatest(place(fresh.folder), job_id, over=held))
         elif job.presets != fresh.presets:
             # It stood for an image that waited for a sidecar, or a preset.
-            job = job.model_copy(update={"presets": fresh.presets, "part": fresh.part})
+            names = ("presets", "part", "folder", "chain_estimate")
+            job = job.model_copy(update={name: getattr(fresh, name) for name in names})
+            held = drop.holders[fresh.folder]
+            notes = (*notes, NoteLatest(place(fresh.folder), job_id, over=held))
         decided = _decide(app, job or fresh, planned, notes, wait=part.follows)
         if decided is not None:
             changed.append(decided)
@@ -287,6 +289,24 @@ def _new_job(app: App, drop: _Drop, part: Part, job_id: str, ids: tuple[str, ...
     )
 
 
+def _refuse_all(app: App, drop: _Drop, changed: list[Job]) -> tuple[str, ...]:
+    """Refuse a drop: as a whole before any job of it was entered, afterwards only what still waits.
+
+    What is refused now was not when its other jobs were entered: another image came, or a setting has
+    changed. A step that waits is told of by the one before it.
+    """
+    root = app.store.job(drop.root)
+    ids = (drop.root,) if root is None else parts_of(root)
+    there = [job for job_id in ids if (job := app.store.job(job_id)) is not None]
+    waiting = [job for job in there if job.status is Status.WAITING and not follows(job)]
+    if root is None or (waiting and all(job.status is Status.WAITING for job in there)):
+        changed.append(_refuse(app, drop))
+        waiting = [job for job in waiting if job.job_id != drop.root]
+    outranked = [found.problem for found in drop.plans if isinstance(found, Outranked)]
+    changed += [_reject(app, job, drop.problems or outranked) for job in waiting]
+    return ids
+
+
 def _refuse(app: App, drop: _Drop) -> Job:
     """Reject a drop as a whole, as its first job; where another sidecar goes before, aside."""
     now = app.clock.now()
@@ -330,14 +350,22 @@ def _supersede(app: App, before: str | None, root: str) -> None:
 
     A sidecar also replaces what the presets made of its image alone, if that is still queued.
     """
-    old = app.store.job(before) if before not in (None, root) else None
-    if old is None:
-        return
+    latest = app.store.job(before) if before is not None else None
+    old = _first(app, latest) if latest is not None else None
+    if old is None or old.job_id == root:
+        return  # of this very drop, perhaps tried again
     why = "replaced by a newer version of the sidecar"
     if old.sidecar_version is None and old.presets:
         why = "replaced by the image's sidecar"
     for job_id in _all_of(app, old):
         close_waiting(app, job_id, why, keep_folder=True)
+
+
+def _first(app: App, job: Job) -> Job:
+    """The job that a job repeats, however often it was tried again; itself if it repeats none."""
+    while job.retry_of is not None and (before := app.store.job(job.retry_of)) is not None:
+        job = before
+    return job
 
 
 def _all_of(app: App, root: Job) -> list[str]:
@@ -482,7 +510,12 @@ def proceed(app: App, job_id: str) -> tuple[str, ...]:
 def _next_step(app: App, job_id: str) -> list[Job]:
     """The job as it was committed, if its step has come or can no longer come; or else nothing."""
     job = app.store.job(job_id)
-    if job is None or job.status is not Status.WAITING or job.part is None:
+    if job is None or job.status is not Status.WAITING:
+        return []
+    if job.retry_of is not None and not follows(job):
+        decided = _retried(app, job)
+        return [] if decided is None else [decided]
+    if job.part is None:
         return []
     before = app.store.job(job.part.previous) if job.part.previous is not None else None
     if before is None or not before.status.terminal:
@@ -502,6 +535,12 @@ def _next_step(app: App, job_id: str) -> list[Job]:
     found = look_at_result(app.inbox, job.sidecar, planned, job.folder, result)
     decided = _looked_at(app, _ordered(app, job, order), planned, order, found, ())
     return [] if decided is None else [decided]
+
+
+def _retried(app: App, job: Job) -> Job | None:
+    """A job that was tried again and waits for what is missing; no sidecar's event leads to it."""
+    planned = planned_again(app, job)
+    return _reject(app, job, planned) if isinstance(planned, list) else _decide(app, job, planned)
 
 
 def _why_not(before: Job) -> str:
@@ -537,6 +576,9 @@ def planned_again(
         return [Problem("", said)]
     if reading.problems:
         return list(reading.problems)
+    kind, part = reading.parts[number], job.part
+    if part is not None and (kind.variant, kind.step) != (part.variant, part.step):
+        return [Problem("", "now asks for jobs of another kind; drop it again")]
     settings = app.settings
     planned = plan(
         app.inbox,
@@ -601,6 +643,8 @@ def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple
         app.store.note_lone(key, app.clock.now())
         return ()
     drop = _drop(app, root, reading, None, alone=key)
+    if _has_sidecar(app, key):
+        return ()  # it has come since, and its own event with it
     if drop.problems:
         # The preset is wrong, which its owner is told of once; the image waits for a better one.
         app.store.note_lone(key, app.clock.now())
@@ -684,7 +728,7 @@ def _reject(
         job,
         now,
         Status.REJECTED,
-        problems=_as_findings(problems),
+        problems=_as_findings(as_many_as_are_read(problems)),
         warnings=(*job.warnings, *_as_findings(warnings)),
     )
     app.store.commit((*writes, *notes))
@@ -737,7 +781,9 @@ def record_lone(app: App, key: str) -> str | None:
             sidecar_version=None,
             folder=keys.outbox_folder(sidecar),
             missing=(sidecar,),
-            warnings=_as_findings(reading.problems),
+            warnings=_as_findings(
+                as_many_as_are_read(_drop(app, job_id, reading, None, key).problems)
+            ),
         )
         app.store.commit((PutJob(job), *_place_of_stand_in(app, job)))
     app.store.note_lone(key, app.clock.now(), job_id)
@@ -782,7 +828,8 @@ def _close_stand_in(
     """
     made = None if version_id is None else app.store.job(job_id_of(key, version_id))
     ids = () if made is None else parts_of(made)
-    own = ids if but is not None and but.job_id in ids else ()
+    same = but is not None and but.sidecar_version is None and but.sidecar == f"{key}.json"
+    own = ids if same else ()
     for job_id in dict.fromkeys((app.store.record_of_lone(key), *ids)):
         if job_id is not None and job_id not in own:
             close_waiting(app, job_id, f"{key}: {why}")
@@ -812,7 +859,7 @@ def look_again(app: App, job: Job) -> bool:
     What it waits for may be there, and only the event lost: `submit` is told of the sidecar again.
     """
     image = job.sidecar.removesuffix(".json")
-    if follows(job):
+    if follows(job) or job.retry_of is not None:
         app.uploads.announce(Errand(job_id=job.job_id))
         return True
     if job.sidecar_version is not None:
@@ -860,14 +907,23 @@ def sweep(app: App, deadline: float) -> str | None:
 
 def _make_up_for(app: App, listed: Listed) -> None:
     """Have an object handled if nothing shows that its event was."""
+    own = app.store.job(job_id_of(listed.key, listed.version_id))
+    seen = own is not None and all(app.store.job(part) is not None for part in parts_of(own))
     match keys.classify(listed.key):
         case keys.Kind.SIDECAR:
-            seen = app.store.job(job_id_of(listed.key, listed.version_id)) is not None
+            pass
+        case keys.Kind.IMAGE if own is None:
+            seen = any(_of_a_sidecar(app, name) for name in keys.sidecars_of(listed.key))
         case keys.Kind.IMAGE:
-            sidecars = keys.sidecars_of(listed.key)
-            seen = any(app.store.latest_job_of(name) is not None for name in sidecars)
-            seen = seen or app.store.job(job_id_of(listed.key, listed.version_id)) is not None
+            pass
         case _:
             seen = True  # images that wait for a preset are looked at by themselves
     if not seen:
         app.uploads.announce(Errand(key=listed.key))
+
+
+def _of_a_sidecar(app: App, key: str) -> bool:
+    """Whether the latest job of a sidecar's key was made by a sidecar, and not by an image alone."""
+    latest = app.store.latest_job_of(key)
+    job = app.store.job(latest) if latest is not None else None
+    return job is not None and job.sidecar_version is not None
