@@ -42,6 +42,7 @@ def test_an_asynchronous_job_runs_from_drop_to_result(user: User) -> None:
     assert record["inputs"] == [
         {
             "key": "main/red.jpg",
+            "made_by": None,
             "version_id": version,
             "sha256": hashlib.sha256(image).hexdigest(),
             "size": len(image),
