@@ -1165,8 +1165,9 @@ RESULT_HOSTS: Final = (  # contract 6.3: exact names, nothing else by default
 
 DATA_URL_MAX_BYTES: Final = 7 * 1000 * 1000
 """The original may be this large to travel inside a request (contract 6.1)."""
-QUERIES_PER_SECOND: Final = 15
-"""Status queries of one account, below the provider's limit of 20 (contract 2.7)."""
+QUERIES_PER_SECOND: Final = 12
+"""Status queries of one account: those on their way may bunch, and no more than 15 are to arrive in any
+second, below the provider's limit of 20 (contract 2.7)."""
 TASK_DEADLINE_SECONDS: Final = 3 * 3600 + 600
 """A task without a result by then is given up (contract 2.4)."""
 UNKNOWN_GRACE_SECONDS: Final = 60
