@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from PIL import Image
@@ -1032,6 +1032,10 @@ class FakeNotices:
         return [event["status"] for event in self.events if event.get("job_id") == job_id]
 
 
+OVERDUE_SECONDS: Final = 900.0
+"""The deadline of these settings."""
+
+
 def settings(**changes: Any) -> Settings:
     """Settings of a stack in Beijing."""
     said: dict[str, Any] = {
@@ -1055,6 +1059,7 @@ def settings(**changes: Any) -> Settings:
             {"beijing": {name: Price(Decimal("0.14"), "CNY") for name in (WANX, QWEN, WAN)}}
         ),
         "budget": Budget(),
+        "drop_deadline": OVERDUE_SECONDS,
         "state_machine_arn": "arn:aws:states:us-east-1:123456789012:stateMachine:edit-job",
     }
     return Settings(**said | changes)

@@ -71,8 +71,6 @@ TASK_KEPT_SECONDS: Final = 24 * 3600.0
 """After that the provider no longer knows a task, and its results are gone (contract 2.4)."""
 RISK_SECONDS: Final = 20 * 3600.0
 """Results that have not been copied by then are alarmed."""
-OVERDUE_SECONDS: Final = 900.0
-"""What waits for the rest of its drop for longer than that is told of."""
 
 
 class Status(StrEnum):

@@ -146,6 +146,8 @@ class Settings:
     """Whether others use the provider's account too, so that an unknown task may be theirs."""
     prices: Prices
     budget: Budget
+    drop_deadline: float
+    """Seconds that a drop may lack a part before that is told."""
     state_machine_arn: str | None
     """Only functions that start executions have it."""
 
@@ -168,10 +170,12 @@ class Settings:
                 raise SettingsError(f"the environment variable {_PREFIX}{name} is missing")
             return value
 
-        def number(name: str) -> int:
+        def number(name: str, least: int = 0) -> int:
             value = need(name)
-            if not value.isdecimal():
-                raise SettingsError(f"{_PREFIX}{name} is {value!r}; a whole number is needed")
+            if not value.isdecimal() or int(value) < least:
+                raise SettingsError(
+                    f"{_PREFIX}{name} is {value!r}; a whole number from {least} is needed"
+                )
             return int(value)
 
         def one_of(name: str, choices: tuple[str, ...]) -> str:
@@ -201,6 +205,7 @@ class Settings:
             account_shared=one_of("ACCOUNT_USE", ("alone", "shared")) == "shared",
             prices=Prices.load(need("PRICES")),
             budget=budget(need("BUDGET")),
+            drop_deadline=60.0 * number("DROP_DEADLINE_MINUTES", least=1),
             state_machine_arn=env.get(_PREFIX + "STATE_MACHINE_ARN"),
         )
 

@@ -7,13 +7,25 @@ from typing import Any
 import pytest
 
 from retouch.errors import AccountRefused, Conflict, SettingsError, TryLater
-from retouch.jobs import OVERDUE_SECONDS, PAUSE_SECONDS, RISK_SECONDS, Job, Status
+from retouch.jobs import PAUSE_SECONDS, RISK_SECONDS, Job, Status
 from retouch.ports import Errand
 from retouch.provider.answers import RewrittenPrompt, TaskAnswer
 from retouch.settings import Endpoint
 from retouch.steps.dispatch import dispatch
 from retouch.steps.submit import submit
-from tests.fakes import PHOTO, QWEN, WAN, WANX, Crash, Moment, World, picture, sha256, sidecar_json
+from tests.fakes import (
+    OVERDUE_SECONDS,
+    PHOTO,
+    QWEN,
+    WAN,
+    WANX,
+    Crash,
+    Moment,
+    World,
+    picture,
+    sha256,
+    sidecar_json,
+)
 
 NO_KEY = AccountRefused("InvalidApiKey", "Invalid API-key provided.")
 
@@ -208,6 +220,19 @@ def test_an_image_whose_sidecar_does_not_come_gets_a_record_and_one_message() ->
     assert world.store.the_job(stood_for).status is Status.CANCELED
     assert world.store.alone == {}
     assert world.store.recorded == {}
+
+
+def test_the_deadline_of_a_drop_is_the_stacks() -> None:
+    world = World(drop_deadline=4 * 3600.0)
+    world.drop("shoes/red.png.json", sidecar_json())
+    world.drop("shoes/blue.png", PHOTO)
+    world.run(4 * 3600.0 - 60)
+    assert world.notices.notifications == []
+
+    world.run(180)
+
+    assert world.outbox.record("shoes/red")["missing"] == ["shoes/red.png"]
+    assert world.outbox.record("shoes/blue")["missing"] == ["shoes/blue.png.json"]
 
 
 def test_a_newer_version_of_an_image_alone_takes_the_record_over() -> None:

@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
-from retouch.jobs import OVERDUE_SECONDS, Job, Status
+from retouch.jobs import Job, Status
 from retouch.ports import SETTLE_SECONDS
 from retouch.steps.submit import job_id_of, submit
-from tests.fakes import PHOTO, WAN, WANX, World, mask_picture, picture, sidecar_json
+from tests.fakes import (
+    OVERDUE_SECONDS,
+    PHOTO,
+    WAN,
+    WANX,
+    World,
+    mask_picture,
+    picture,
+    sidecar_json,
+)
 
 WHOLE = {"model": WANX, "function": "description_edit", "prompt": "a white background"}
 

@@ -143,6 +143,7 @@ class Stack:
             "RETOUCH_ACCOUNT_USE": "alone",
             "RETOUCH_PRICES": "{}",
             "RETOUCH_BUDGET": "{}",
+            "RETOUCH_DROP_DEADLINE_MINUTES": "15",
             "RETOUCH_STATE_MACHINE_ARN": self.state_machine_arn,
             "RETOUCH_WEBHOOK_URL": HOOK,
             "RETOUCH_WEBHOOK_SECRET": self.webhook_secret,

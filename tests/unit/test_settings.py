@@ -41,6 +41,7 @@ COMPLETE = {
     "RETOUCH_ACCOUNT_USE": "alone",
     "RETOUCH_PRICES": "{}",
     "RETOUCH_BUDGET": "{}",
+    "RETOUCH_DROP_DEADLINE_MINUTES": "15",
 }
 
 
@@ -69,6 +70,7 @@ def test_a_complete_environment_gives_settings() -> None:
     assert found.input_delivery is Delivery.PRESIGNED
     assert found.window_margin == 1
     assert found.sync_window == 4
+    assert found.drop_deadline == 900.0
     assert found.state_machine_arn == machine
 
 
@@ -88,11 +90,19 @@ def test_a_missing_setting_is_for_the_operator_to_mend() -> None:
         Settings.from_env({})
 
 
-@pytest.mark.parametrize("name", ["RETOUCH_WINDOW_MARGIN", "RETOUCH_SYNC_WINDOW"])
+@pytest.mark.parametrize(
+    "name",
+    ["RETOUCH_WINDOW_MARGIN", "RETOUCH_SYNC_WINDOW", "RETOUCH_DROP_DEADLINE_MINUTES"],
+)
 @pytest.mark.parametrize("value", ["", " ", "one", "-1", "1.5", "1e3", "0x1", "²", "1 "])
 def test_a_bad_number_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.from_env(COMPLETE | {name: value})
+
+
+def test_a_deadline_of_no_minutes_is_none() -> None:
+    with pytest.raises(SettingsError, match="'0'; a whole number from 1 is needed"):
+        Settings.from_env(COMPLETE | {"RETOUCH_DROP_DEADLINE_MINUTES": "0"})
 
 
 def test_a_window_margin_of_zero_is_allowed() -> None:

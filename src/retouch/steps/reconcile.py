@@ -80,7 +80,7 @@ def reconcile(app: App, deadline: float) -> Counter[str]:
     attempt(partial(_alarm, app, job) for job in app.store.jobs_in(Status.UNRESOLVED))
     attempt(partial(_go_on, app, job_id) for job_id in app.store.steps_due(now - STALE_SECONDS))
     attempt(partial(_look_again, app, job) for job in _late(app))
-    lone = app.store.lone(now - jobs.OVERDUE_SECONDS, _AT_ONCE)
+    lone = app.store.lone(now - app.settings.drop_deadline, _AT_ONCE)
     attempt(partial(record_lone, app, key) for key in lone)
     attempt([partial(sweep, app, deadline)])
     if failed:
@@ -326,7 +326,7 @@ def _look_again(app: App, job: Job) -> str | None:
         now = app.clock.now()
         step = jobs.follows(current)
         since = current.updated_at if step else current.created_at
-        if current.overdue_at is not None or now - since < jobs.OVERDUE_SECONDS:
+        if current.overdue_at is not None or now - since < app.settings.drop_deadline:
             return None
         late, writes = jobs.overdue(current, now)
         app.store.commit(writes)
