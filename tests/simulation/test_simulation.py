@@ -23,6 +23,7 @@ import pytest
 
 from retouch.jobs import Job
 from retouch.ports import App
+from retouch.registry import QUERIES_PER_SECOND
 from retouch.steps import dispatch
 from tests.simulation.aws import Chances
 from tests.simulation.engine import Engine
