@@ -87,6 +87,18 @@ def test_what_is_committed_is_read_back_whole(store: DynamoStore) -> None:
     assert store.backlog(LANE, 10) == [Enqueue(LANE, "4#1#a", "a" * 16)]
 
 
+def test_many_jobs_are_read_a_hundred_at_a_time(store: DynamoStore) -> None:
+    there = [job().model_copy(update={"job_id": f"{number:016x}"}) for number in range(230)]
+    for one in there:
+        store.commit((PutJob(one),))
+    asked = [one.job_id for one in there]
+
+    found = {one.job_id: one for one in store.jobs_of([*asked, "f" * 16])}
+
+    assert found == {one.job_id: one for one in there}
+    assert list(store.jobs_of([])) == []
+
+
 def test_what_was_never_stored_is_not_there(store: DynamoStore) -> None:
     assert store.job("a" * 16) is None
     assert store.lane(LANE) == Lane(lane=LANE, version=0)

@@ -13,7 +13,7 @@ import hashlib
 import os
 import signal
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from retouch.cli import output
+from retouch.cli.pace import Pace
 from retouch.cli.watch_folder import FolderAway
 from retouch.cli.watch_intake import Intake
 from retouch.cli.watch_journal import Journal, State
@@ -49,7 +50,6 @@ _SYNC_CALL_SECONDS: Final = 320.0
 _FINALIZE_SECONDS: Final = 15.0
 """Results that are being copied may be waited for."""
 _ORPHAN_SECONDS: Final = 10.0
-_PACE_OVER: Final = 100
 INTERRUPTED: Final = 130
 _ENDED: Final = (
     "the embedded engine has ended under the watch; nothing is lost: start the same command again"
@@ -104,7 +104,10 @@ class Tally:
     open: dict[str, Status] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
     _revisions: dict[str, int] = field(default_factory=dict)
-    _ends: deque[float] = field(default_factory=lambda: deque(maxlen=_PACE_OVER))
+    _pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.now)
 
     def hear(self, job_id: str, revision: int, status: Status) -> bool:
         """Note a job's state; whether that is news."""
@@ -115,21 +118,15 @@ class Tally:
         if status.settled:
             self.ended[job_id] = status
             self.blocked.discard(job_id)
-            self._ends.append(self.now())
+            self._pace.ended()
         else:
             self.ended.pop(job_id, None)
             self.open[job_id] = status
         return True
 
-    def seconds_left(self) -> float | None:
-        """How long the rest will take at the pace of late; None where that cannot be told yet."""
-        left = sum(status not in STANDING for status in self.open.values())
-        if not left:
-            return 0.0
-        if len(self._ends) < 5:
-            return None
-        span = self.now() - self._ends[0]
-        return left * span / (len(self._ends) - 1)
+    def left(self) -> int:
+        """How many jobs will go on by themselves."""
+        return sum(status not in STANDING for status in self.open.values())
 
     def line(self) -> str:
         """All of it in a line."""
@@ -143,22 +140,13 @@ class Tally:
         parts += [f"{states[Status.QUEUED]} queued", f"{running} under way", f"{good} done"]
         others = ends.keys() - {Status.SUCCEEDED, Status.PARTIAL}
         parts += [f"{ends[status]} {status.lower()}" for status in sorted(others)]
-        left = self.seconds_left()
-        if left:
-            parts.append(f"about {_for_people(left)} left")
+        left = self._pace.words(self.left())
+        parts += [left] if left else []
         return ", ".join(parts)
 
 
 def _counted(count: int, what: str) -> str:
     return f"1 {what} is" if count == 1 else f"{count} {what}s are"
-
-
-def _for_people(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds / 5)) * 5} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def watch(order: Order, *, as_json: bool) -> int:

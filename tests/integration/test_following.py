@@ -1,0 +1,149 @@
+"""`drop --wait`: what a person sees while the jobs go on, over a real table."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import boto3
+import pytest
+from rich.console import Console
+
+from retouch.cli.connection import Connection
+from retouch.cli.following import follow
+from retouch.jobs import Job, Part, PutJob, Status
+from retouch.steps.submit import parts_of
+from tests.integration.conftest import Stack
+
+
+@pytest.fixture
+def connection(stack: Stack) -> Connection:
+    outputs = {
+        "InboxBucket": stack.inbox,
+        "OutboxBucket": stack.outbox,
+        "TableName": stack.table,
+        "Models": "{}",
+        "ProviderRegions": "beijing",
+        "OperateFunctionName": "operate",
+    }
+    return Connection(boto3.Session(), outputs, name="retouch-test")
+
+
+def job(number: int, **changes: object) -> Job:
+    made = Job(
+        job_id=f"{number:016x}",
+        version=1,
+        status=Status.QUEUED,
+        created_at=1_700_000_000.0,
+        updated_at=1_700_000_000.0,
+        sidecar=f"shoes/{number}.png.json",
+        sidecar_version="v1",
+        folder=f"shoes/{number}",
+        model="wanx2.1-imageedit",
+    )
+    return made.model_copy(update=changes)
+
+
+def ended(one: Job, status: Status = Status.SUCCEEDED) -> PutJob:
+    return PutJob(one.model_copy(update={"status": status, "version": one.version + 1}))
+
+
+def screen(*, terminal: bool) -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, force_terminal=terminal, width=100), file
+
+
+def test_a_terminal_shows_how_long_the_rest_takes(connection: Connection) -> None:
+    jobs = [job(number) for number in range(12)]
+    for one in jobs:
+        connection.store.commit((PutJob(one),))
+    console, file = screen(terminal=True)
+    to_end = jobs.copy()
+
+    def stopped(_: Job) -> bool:
+        """Asked of each job that goes on, whenever all were looked at."""
+        if len(to_end) > 4 or (to_end and "left" in file.getvalue()):
+            connection.store.commit((ended(to_end.pop(0)),))
+        return False
+
+    found = follow(connection, [one.job_id for one in jobs], console, stopped=stopped)
+
+    assert [one.job_id for one in found] == [one.job_id for one in jobs]
+    assert {one.status for one in found} == {Status.SUCCEEDED}
+    assert re.search(r"8/12.*about \d+ s left", file.getvalue())
+
+
+def test_a_pipe_gets_a_line_that_says_how_far_it_has_come(connection: Connection) -> None:
+    jobs = [job(number) for number in range(7)]
+    for one in jobs[:6]:
+        connection.store.commit((PutJob(one),))
+        connection.store.commit((ended(one),))
+    console, file = screen(terminal=False)
+
+    class Late(io.StringIO):
+        """The last job comes, and fails, once it was said how long it will take."""
+
+        def write(self, text: str) -> int:
+            if "left" in text and connection.store.job(jobs[6].job_id) is None:
+                connection.store.commit((PutJob(jobs[6]),))
+                connection.store.commit((ended(jobs[6], Status.FAILED),))
+            return super().write(text)
+
+    console.file = file = Late()
+    ids = [one.job_id for one in jobs]
+
+    found = follow(connection, ids, console, stopped=lambda _: False, say_every=0)
+
+    assert [one.status for one in found] == [Status.SUCCEEDED] * 6 + [Status.FAILED]
+    assert re.search(r"s  6 of 7 ended, about \d+ s left", file.getvalue())
+    assert file.getvalue().count("shoes/6.png") == 1
+
+
+def test_what_is_held_and_the_steps_after_it_are_not_waited_for(connection: Connection) -> None:
+    first = job(0, status=Status.HELD, part=Part(number=0, of=2, step=1, steps=2))
+    _, last = parts_of(first)
+    waits = Part(number=1, of=2, step=2, steps=2, previous=first.job_id)
+    after = job(1, job_id=last, status=Status.WAITING, part=waits)
+    for one in (first, after):
+        connection.store.commit((PutJob(one),))
+    console, _ = screen(terminal=False)
+
+    found = follow(
+        connection, [first.job_id], console, stopped=lambda one: one.status is Status.HELD
+    )
+
+    assert [one.status for one in found] == [Status.HELD, Status.WAITING]
+
+
+def test_with_the_first_job_of_a_drop_all_of_it_is_followed(connection: Connection) -> None:
+    first = job(0, part=Part(number=0, of=3, variant="a"))
+    parts = [
+        first,
+        *(
+            job(0, job_id=made, part=Part(number=number, of=3, variant=made[:3]))
+            for number, made in enumerate(parts_of(first), 1)
+            if made != first.job_id
+        ),
+    ]
+    for one in parts:
+        connection.store.commit((PutJob(one),))
+        connection.store.commit((ended(one),))
+    console, _ = screen(terminal=False)
+
+    found = follow(connection, [first.job_id], console, stopped=lambda _: False)
+
+    assert {one.job_id for one in found} == {one.job_id for one in parts}
+    assert len(found) == 3
+
+
+def test_what_was_replaced_before_all_of_it_was_entered_is_not_waited_for(
+    connection: Connection,
+) -> None:
+    first = job(0, part=Part(number=0, of=3, variant="a"))
+    connection.store.commit((PutJob(first),))
+    connection.store.commit((ended(first, Status.CANCELED),))
+    console, _ = screen(terminal=False)
+
+    found = follow(connection, [first.job_id], console, stopped=lambda _: False)
+
+    assert [one.status for one in found] == [Status.CANCELED]
