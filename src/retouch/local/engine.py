@@ -3,6 +3,8 @@
 The lock is how others know that the stack runs: the system drops it with the process, however that
 ends. With `--parent-pid` the engine ends when that process does, so that an interrupted demo leaves
 nothing behind. With `--keep` its tables outlive it: see `retouch.local.keeping`.
+
+Its buckets lie on disk (`S3_PERSIST`), so that a folder of photographs does not fill the memory.
 """
 
 from __future__ import annotations
@@ -16,12 +18,45 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, Final
+
+_RELEASE_SECONDS: Final = 5.0
 
 
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os.killpg(os.getpgid(0), signal.SIGTERM)
+
+
+def _release_bodies() -> None:
+    """Let go of the bytes of objects that are on disk.
+
+    The engine does so itself for what a bucket shows, but not for the same bytes in its list of
+    versions, and every bucket here has versions. It reads from disk what is not in memory there.
+    """
+    from ministack.services import s3
+
+    while True:
+        time.sleep(_RELEASE_SECONDS)
+        for (bucket, key), versions in list(s3._object_versions.items()):
+            for entry in list(versions):
+                if entry.get("data") is not None and _on_disk(s3, bucket, key, entry):
+                    entry["data"] = None
+
+
+def _on_disk(s3: Any, bucket: str, key: str, entry: dict[str, Any]) -> bool:
+    version = entry["version_id"]
+    if s3._version_file_exists(bucket, key, version):
+        return True
+    objects = (s3._buckets.get(bucket) or {"objects": {}})["objects"]
+    current = objects.get(key)
+    # Its body is taken out of memory once it has been written.
+    return (
+        current is not None
+        and (current.get("version_id") or "null") == version
+        and current.get("body") is None
+    )
 
 
 async def _serve_kept(path: Path) -> None:
@@ -63,6 +98,7 @@ def main() -> None:
     if options.parent_pid is not None:
         watch = threading.Thread(target=_end_with, args=(options.parent_pid,), daemon=True)
         watch.start()
+    threading.Thread(target=_release_bodies, daemon=True).start()
     if options.keep is not None:
         asyncio.run(_serve_kept(options.keep))
         return

@@ -441,11 +441,11 @@ def _start_engine(
     arguments = [sys.executable, "-m", "retouch.local.engine", "--lock", str(folder / "lock")]
     if until_we_end:
         arguments += ["--parent-pid", str(os.getpid())]
-    kept: dict[str, str] = {}
+    buckets = folder / "s3"
     if blueprint.keep is not None:
         blueprint.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         arguments += ["--keep", str(blueprint.keep / "table.db")]
-        kept = {"S3_PERSIST": "1", "S3_DATA_DIR": str(blueprint.keep / "s3")}
+        buckets = blueprint.keep / "s3"
     environment = {
         **_environment(folder),
         "BIND_HOST": "127.0.0.1",
@@ -457,7 +457,8 @@ def _start_engine(
         # Listeners that this project has no use for.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        **kept,
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(buckets),
     }
     log = folder / "engine.log"
     process = _spawn(arguments, environment, log, subprocess.DEVNULL)
