@@ -281,6 +281,7 @@ def _new_job(app: App, drop: _Drop, part: Part, job_id: str, ids: tuple[str, ...
             number=part.number,
             of=part.of,
             variant=part.variant,
+            variants=tuple(one.variant for one in drop.reading.parts if one.variant is not None),
             step=part.step,
             steps=part.steps,
             previous=ids[part.number - 1] if chained and part.number > 0 else None,
