@@ -20,6 +20,8 @@ from tests.fakes import (
     RESULT_HOST,
     WAN,
     WANX,
+    Crash,
+    Moment,
     World,
     mask_picture,
     picture,
@@ -581,6 +583,31 @@ def test_steps_that_were_cancelled_together_are_tried_again_together(
     assert [job.status for job in jobs_named(world.store, name)] == [Status.SUCCEEDED] * 3
     assert world.provider.billed == ["first", "second", "third"]
     assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("moment", Moment)
+def test_a_retry_of_cancelled_steps_that_died_anywhere_is_made_up_for(moment: Moment) -> None:
+    died = 0
+    while True:
+        world = World()
+        typed = Typed(world)
+        drop(world, model=WANX, steps=CHAIN)
+        typed.cancel("shoes/red.png.json")
+        world.effects.crash_at(died + 1, moment)
+        try:
+            typed.retry("shoes/red.png.json")
+        except Crash:
+            died += 1
+        else:
+            break
+        world.effects.heal()
+        typed.retry("shoes/red.png.json")
+        world.run(200)
+
+        found = jobs_named(world.store, "shoes/red.png.json")
+        assert [job.status for job in found] == [Status.SUCCEEDED] * 3, died
+        assert world.provider.billed == ["first", "second", "third"]
+    assert died > 5
 
 
 def test_no_step_begins_after_its_drop_was_cancelled_while_one_is_worked_on() -> None:

@@ -208,7 +208,9 @@ def _repeat(app: App, job: Job) -> Report:
     new_id = retry_id(job)
     there = app.store.job(new_id)
     if there is not None and there.status is not Status.WAITING:
-        _link(app, job, new_id)
+        for old in (job, *_followers(app, job, asked)):
+            if app.store.job(retry_id(old)) is not None:
+                _link(app, old, retry_id(old))
         return Report(there, "", f"it was tried again already, as job {new_id}: {there.status}")
     if keys.classify(job.sidecar) is keys.Kind.PRESET:
         return Report(job, "", "it is a preset; mend it and drop it again")
