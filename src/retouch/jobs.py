@@ -172,12 +172,14 @@ class Finding(_Stored):
 class Part(_Stored):
     """Which of the jobs of one drop a job is: see `retouch.parts`.
 
-    `previous` and `next` are the jobs of the steps before and after it.
+    `previous` and `next` are the jobs of the steps before and after it; `variants` the names of all
+    variants, in order, so that one can be found from another.
     """
 
     number: int
     of: int
     variant: str | None = None
+    variants: tuple[str, ...] = ()
     step: int | None = None
     steps: int | None = None
     previous: str | None = None

@@ -348,6 +348,7 @@ _PART: Final = _object(
         "number": _COUNT,
         "of": _SOME,
         "variant": _TEXT_OR_NULL,
+        "variants": {**_list(_SOME_TEXT), "description": "The names of all, in order."},
         "step": _COUNT_OR_NULL,
         "steps": _COUNT_OR_NULL,
         "previous": _JOB_ID_OR_NULL,

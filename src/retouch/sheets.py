@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retouch import keys, reading
 from retouch.fitting import Thumbnail
+from retouch.parts import MOST, folder_name
 from retouch.registry import MIB, Json
 
 WITH_A_PAGE: Final = (
@@ -98,6 +99,7 @@ class Picture(_Read):
 
 class _Sidecar(_Read):
     key: str = ""
+    version_id: str | None = None
 
 
 class _Request(_Read):
@@ -124,9 +126,12 @@ class _Cost(_Read):
 
 
 class _Part(_Read):
-    variant: str | None = None
-    step: int | None = None
+    number: int | None = None
     of: int | None = None
+    variant: str | None = None
+    variants: tuple[str, ...] = ()
+    step: int | None = None
+    steps: int | None = None
 
 
 class Record(_Read):
@@ -181,6 +186,33 @@ def record_in(data: bytes) -> Record | None:
         return None
 
 
+def part_folders(record: Record) -> tuple[str, ...]:
+    """The folders of all jobs of a record's drop, in order, its own among them; none where it is the
+    only one, or where they cannot be told.
+    """
+    part = record.part
+    if part is None or part.of is None or part.number is None or not record.sidecar.key:
+        return ()
+    if not 0 <= part.number < part.of <= MOST or part.of == 1:
+        return ()
+    names: Sequence[str | None] = part.variants
+    if part.variant is None:
+        names = [folder_name(None, step, part.steps) for step in range(1, part.of + 1)]
+    base = keys.outbox_folder(record.sidecar.key)
+    found = tuple(keys.part_folder(base, name) for name in names)
+    return found if len(found) == part.of else ()
+
+
+def of_one_drop(one: Record, other: Record) -> bool:
+    """Whether two records tell of jobs of the same version of the same sidecar."""
+    return (
+        one.sidecar == other.sidecar
+        and one.part is not None
+        and other.part is not None
+        and one.part.of == other.part.of
+    )
+
+
 # --- what is shown --------------------------------------------------------------------------------
 
 Shown = Thumbnail | str
@@ -196,12 +228,15 @@ class Sheet:
         pictures: For each of the record's pictures what is shown of it.
         text: What the model wrote, in reading order: texts, and the keys of images, for which the
             second is True.
+        parts: The folders of all jobs of its drop, in order, each with whether a page is there; none
+            where they are not known.
     """
 
     folder: str
     record: Record
     pictures: Mapping[Picture, Shown] = field(default_factory=dict)
     text: Sequence[tuple[str, bool]] = ()
+    parts: Sequence[tuple[str, bool]] = ()
 
 
 _CSS: Final = resources.files("retouch").joinpath("data/sheet.css").read_text("utf-8")
@@ -223,6 +258,7 @@ def page(sheet: Sheet) -> str:
         f'<p><span class="state {colour}">{_text(record.status)}</span> '
         f'<span class="says">{_text(means)}</span></p>',
         "</header>",
+        _navigation(sheet),
         *_news(record),
         *_sides(sheet),
         *_words(sheet),
@@ -230,6 +266,14 @@ def page(sheet: Sheet) -> str:
         *_facts(sheet),
     ]
     return "".join(_document(f"{_title(sheet)} – {record.status}", body))
+
+
+def renewed(html: str, sheet: Sheet) -> str:
+    """A page with the navigation that it would have now, of which it needs no pictures."""
+    before, begins, rest = html.partition(_NAV)  # people's words are escaped, so it is ours
+    _, ends, after = rest.partition(_END_OF_NAV)
+    made = _navigation(sheet)
+    return f"{before}{made}{after}" if begins and ends and made else html
 
 
 def gallery(prefix: str, sheets: Iterable[Sheet], records: Sequence[Record]) -> Iterator[str]:
@@ -296,6 +340,42 @@ def _part(record: Record) -> str:
     if part.step is not None:
         said.append(f"step {part.step}" + (f" of {part.of}" if part.of else ""))
     return ", ".join(said)
+
+
+_NAV: Final = '<nav class="parts"'
+_END_OF_NAV: Final = "</nav>"
+
+
+def _navigation(sheet: Sheet) -> str:
+    """Which of its drop's jobs it is, and the way to the others that have a page."""
+    part = sheet.record.part
+    if part is None or part.number is None or part.of is None or part.of < 2:
+        return ""
+    kind = "Variant" if part.variant is not None else "Step"
+    items = []
+    for number, (folder, there) in enumerate(sheet.parts):
+        name = _name_of_part(sheet.record, number)
+        if number == part.number:
+            items.append(f'<li><b aria-current="page">{name}</b></li>')
+        elif there:
+            href = escape(keys.href(keys.page_key(folder), sheet.folder), quote=True)
+            items.append(f'<li><a href="{href}">{name}</a></li>')
+        else:
+            items.append(f'<li><span class="dim">{name}: no page yet</span></li>')
+    listed = f"<ol>{''.join(items)}</ol>" if items else ""
+    return (
+        f'{_NAV} aria-label="{kind}s of this drop"><p>{kind} {part.number + 1} of {part.of}</p>'
+        f"{listed}{_END_OF_NAV}"
+    )
+
+
+def _name_of_part(record: Record, number: int) -> str:
+    """What a job of a drop is called among the others, as HTML."""
+    part = record.part
+    if part is not None and number < len(part.variants):
+        return f"<bdi>{_text(part.variants[number])}</bdi>"
+    last = part is not None and number + 1 == part.of
+    return f"Step {number + 1}" + (" (final result)" if last else "")
 
 
 # --- pictures -------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium import webdriver
 
 from retouch import sheets
 from retouch.sheets import Sheet
@@ -55,12 +57,21 @@ def _without_pictures() -> Sheet:
     return replace(sheet(status="FAILED"), pictures={})
 
 
+def _variant() -> Sheet:
+    names = ["blue", LONG[:60], HOSTILE.replace("/", "")[:60].strip(), *map(str, range(17))]
+    part = {"number": 0, "of": 20, "variant": "blue", "variants": names}
+    made = sheet("shoes/red/blue", part=part)
+    folders = sheets.part_folders(made.record)
+    return replace(made, parts=[(folder, at % 3 != 1) for at, folder in enumerate(folders)])
+
+
 CASES: dict[str, Callable[[], Sheet]] = {
     "one job": sheet,
     "hostile": _hostile,
     "text with images": _guide,
     "twelve results": _twelve,
     "no pictures": _without_pictures,
+    "one of twenty": _variant,
     "refused": lambda: sheet(
         status="REJECTED", inputs=[], outputs=[], request=None, cost=None,
         problems=[{"field": "prompt", "message": "is missing"}],
@@ -179,6 +190,48 @@ def test_words_and_images_are_seen_in_order(look: Look) -> None:
     first, remark, then = place["words"]
     one, two = place["images"]
     assert first < remark < one < then < two
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_the_ways_to_the_other_jobs_are_a_landmark_and_large_enough_for_a_thumb(
+    look: Look, width: int
+) -> None:
+    page = look(sheets.page(_variant()), width)
+    links: list[dict[str, Any]] = page.run(
+        "return [...document.querySelectorAll('nav[aria-label] a')].map(a => {"
+        "const box = a.getBoundingClientRect();"
+        "return {width: box.width, height: box.height, left: box.left, top: box.top}})"
+    )
+
+    assert len(links) == 12
+    for link in links:
+        assert min(link["width"], link["height"]) >= 24
+    places = [(link["left"], link["top"]) for link in links]
+    assert len(set(places)) == len(links)
+    assert page.run("return document.querySelectorAll('[aria-current=page]').length") == 1
+
+
+def test_every_way_leads_to_its_page_in_a_copy_of_the_outbox(
+    chrome: webdriver.Chrome, tmp_path: Path
+) -> None:
+    names = ["blue", "a b+1%41", "#?&;=", "图🎨"]
+    for number, name in enumerate(names):
+        part = {"number": number, "of": 4, "variant": name, "variants": names}
+        made = sheet(part=part, sidecar={"key": "a b/50% #1+?/木.png.json", "version_id": "1"})
+        folders = sheets.part_folders(made.record)
+        made = replace(made, folder=folders[number], parts=[(one, True) for one in folders])
+        file = tmp_path / "outbox" / folders[number] / "index.html"
+        file.parent.mkdir(parents=True)
+        file.write_text(sheets.page(made), "utf-8")
+    first = tmp_path / "outbox" / folders[0] / "index.html"
+
+    Browser.at(chrome, first.as_uri(), DESK)
+    seen = [chrome.title]
+    for name in names[1:]:
+        chrome.find_element("link text", name).click()
+        seen.append(chrome.title)
+
+    assert seen == [f"木.png, {name} – SUCCEEDED" for name in names]
 
 
 def test_a_link_of_the_list_of_trouble_leads_to_its_job(look: Look) -> None:

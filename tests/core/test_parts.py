@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from retouch.budget import Budget
+from retouch.cli import steering
+from retouch.cli.connection import Report
+from retouch.cli.naming import jobs_named
 from retouch.errors import ProviderRefused
 from retouch.jobs import Job, Status
 from retouch.steps.submit import parts_of, submit
@@ -17,6 +20,8 @@ from tests.fakes import (
     RESULT_HOST,
     WAN,
     WANX,
+    Crash,
+    Moment,
     World,
     mask_picture,
     picture,
@@ -526,6 +531,136 @@ def test_a_step_that_a_person_cancelled_is_not_tried_again_with_those_before_it(
     world.run(120)
 
     assert world.provider.billed == ["first", "second"]
+
+
+# --- commands by the sidecar's key ----------------------------------------
+
+
+class Typed:
+    """A stack as the command line has it, which carries commands out at once."""
+
+    def __init__(self, world: World):
+        self.world, self.store = world, world.store
+
+    def operate(self, command: str, job: Job, task_id: str | None = None) -> Report:
+        return Report(**self.world.operate(command, job.job_id, task_id))
+
+    def cancel(self, name: str) -> list[str]:
+        told: dict[str, steering.Outcome] = {}
+        steering.cancel(self, jobs_named(self.store, name), told, wait=False)
+        return [one.report.could_not for one in told.values() if one.report.could_not]
+
+    def retry(self, name: str) -> list[str]:
+        told: dict[str, steering.Outcome] = {}
+        steering.retry(self, jobs_named(self.store, name), told)
+        return [one.report.did for one in told.values() if one.report.did]
+
+
+@pytest.mark.parametrize("name", ["shoes/red.png.json", "shoes/red.png"])
+@pytest.mark.parametrize("seconds", [0, 12])
+def test_steps_that_were_cancelled_together_are_tried_again_together(
+    name: str, seconds: int
+) -> None:
+    world = World()
+    typed = Typed(world)
+    jobs = drop(world, model=WANX, steps=CHAIN)
+    world.run(seconds)
+
+    typed.cancel(name)
+    world.run(60)
+
+    done = statuses(world, jobs).count(Status.SUCCEEDED)
+    assert statuses(world, jobs) == [Status.SUCCEEDED] * done + [Status.CANCELED] * (3 - done)
+    assert (done > 0) == (seconds > 0)
+    assert len(world.provider.billed) == done < 3
+    assert typed.cancel(name) == []  # given twice
+
+    (did,) = typed.retry(name)
+    assert f"from step {done + 1} on" in did
+    assert typed.retry(name) == []
+    world.run(200)
+
+    assert [job.status for job in jobs_named(world.store, name)] == [Status.SUCCEEDED] * 3
+    assert world.provider.billed == ["first", "second", "third"]
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("moment", Moment)
+def test_a_retry_of_cancelled_steps_that_died_anywhere_is_made_up_for(moment: Moment) -> None:
+    died = 0
+    while True:
+        world = World()
+        typed = Typed(world)
+        drop(world, model=WANX, steps=CHAIN)
+        typed.cancel("shoes/red.png.json")
+        world.effects.crash_at(died + 1, moment)
+        try:
+            typed.retry("shoes/red.png.json")
+        except Crash:
+            died += 1
+        else:
+            break
+        world.effects.heal()
+        typed.retry("shoes/red.png.json")
+        world.run(200)
+
+        found = jobs_named(world.store, "shoes/red.png.json")
+        assert [job.status for job in found] == [Status.SUCCEEDED] * 3, died
+        assert world.provider.billed == ["first", "second", "third"]
+    assert died > 5
+
+
+def test_no_step_begins_after_its_drop_was_cancelled_while_one_is_worked_on() -> None:
+    world = World()
+    typed = Typed(world)
+    jobs = drop(world, model=WANX, steps=CHAIN)
+    world.run(3)
+    assert now(world, jobs)[0].status is Status.RUNNING
+
+    # The provider has it already.
+    assert len(typed.cancel("shoes/red.png.json")) == 1
+    world.run(200)
+
+    assert statuses(world, jobs)[1:] == [Status.CANCELED] * 2
+    assert world.provider.billed == ["first"]
+
+
+def test_variants_are_cancelled_and_tried_again_together() -> None:
+    world = World()
+    typed = Typed(world)
+    two_variants(world)
+
+    assert typed.cancel("red.json") == []
+    assert {job.status for job in jobs_named(world.store, "red.json")} == {Status.CANCELED}
+    assert world.provider.billed == []
+    assert len(typed.retry("red.png")) == 2
+    assert typed.retry("red.png") == []
+    world.run(100)
+
+    assert [job.status for job in jobs_named(world.store, "red.json")] == [Status.SUCCEEDED] * 2
+    assert sorted(world.provider.billed) == ["a", "b"]
+
+
+def test_a_retry_of_one_variant_bills_no_other() -> None:
+    world = World()
+    world.provider.next_calls.append(INDECENT)
+    jobs = two_variants(world)
+    world.run(60)
+    assert sorted(statuses(world, jobs)) == [Status.FAILED, Status.SUCCEEDED]
+
+    assert len(Typed(world).retry("red.json")) == 1
+    world.run(60)
+
+    assert [job.status for job in jobs_named(world.store, "red.json")] == [Status.SUCCEEDED] * 2
+    assert len(world.provider.billed) == 2
+
+
+def test_a_drop_of_which_only_a_part_was_entered_is_named_as_far_as_it_goes() -> None:
+    world = World()
+    jobs = two_variants(world)
+    del world.store.jobs[jobs[1].job_id]
+
+    assert [job.job_id for job in jobs_named(world.store, "red.json")] == [jobs[0].job_id]
 
 
 def test_a_retry_that_waits_for_an_image_starts_when_it_comes() -> None:

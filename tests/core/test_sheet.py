@@ -13,6 +13,7 @@ from retouch.errors import Conflict
 from retouch.fitting import Thumbnail, thumbnail
 from retouch.jobs import Job, Status
 from retouch.provider.answers import TaskAnswer
+from retouch.records import record as record_of
 from retouch.steps.sheet import Buckets, look_at, read_record, sheet
 from tests.fakes import (
     PHOTO,
@@ -227,6 +228,154 @@ def test_nothing_but_the_page_is_written_and_no_job_is_changed() -> None:
     make(world, job)
 
     assert world.effects.log[before:] == [f"put {PAGE}"]
+
+
+# --- jobs of one drop ----------------------------------------
+
+
+def several(world: World, **fields: Any) -> list[Job]:
+    """The jobs of a drop, which have all ended."""
+    world.inbox.put("shoes/red.png", PHOTO)
+    ids = world.drop("shoes/red.png.json", sidecar_json(**fields))
+    world.run(200)
+    return [world.store.the_job(job_id) for job_id in ids]
+
+
+def three(world: World) -> list[Job]:
+    return several(world, variants=[{"name": name} for name in ("blue", "a +%#", "图🎨")])
+
+
+def ways(world: World, job: Job) -> list[str]:
+    links = made(world, f"{job.folder}/index.html").links
+    return [link for link in links if link.endswith("index.html")]
+
+
+def write_record(world: World, job: Job, *, under_way: bool = False) -> None:
+    """The job's record is written as it is, or as it was before the job had ended."""
+    said = record_of(job)
+    if under_way:
+        said |= {"status": "RUNNING", "outputs": [], "cost": None}
+    world.outbox.put(f"{job.folder}/job.json", json.dumps(said).encode(), "application/json")
+
+
+def test_once_all_variants_have_ended_each_page_leads_to_each_other() -> None:
+    world = World()
+    jobs = three(world)
+    last = jobs[2]
+    write_record(world, last, under_way=True)
+    for job in jobs[:2]:
+        make(world, job)
+    # The second was not seen by the first, and the third by neither.
+    assert ways(world, jobs[1]) == ["../blue/index.html"]
+    assert (
+        f"{last.folder.rpartition('/')[2]}: no page yet"
+        in made(world, f"{jobs[0].folder}/index.html").text
+    )
+
+    write_record(world, last)
+    make(world, last)
+
+    assert ways(world, jobs[0]) == [
+        "../a%20%2B%25%23/index.html",
+        "../%E5%9B%BE%F0%9F%8E%A8/index.html",
+    ]
+    assert len(ways(world, jobs[1])) == len(ways(world, last)) == 2
+    for job in jobs:
+        page = made(world, f"{job.folder}/index.html")
+        assert len(page.alts) == 2  # its pictures are still there
+        assert f"Variant {job.part.number + 1} of 3" in page.text  # type: ignore[union-attr]
+
+
+def test_the_page_of_each_step_leads_to_the_final_result() -> None:
+    world = World()
+    jobs = several(world, steps=[{"prompt": "a"}, {"prompt": "b"}])
+    for job in jobs:
+        make(world, job)
+
+    assert [job.folder for job in jobs] == ["shoes/red/step-1", "shoes/red"]
+    assert ways(world, jobs[0]) == ["../index.html"]
+    assert ways(world, jobs[1]) == ["step-1/index.html"]
+
+
+def test_of_two_that_end_at_once_neither_page_stays_without_its_way() -> None:
+    world = World()
+    first, second = several(world, variants=[{"name": "a"}, {"name": "b"}])
+    write_record(world, second, under_way=True)
+
+    def ended_meanwhile() -> None:
+        # All of the other's page is made between looking at the records and writing.
+        write_record(world, second)
+        make(world, second)
+
+    world.outbox.before_put.append(ended_meanwhile)
+
+    make(world, first)
+
+    assert ways(world, first) == ["../b/index.html"]
+    assert ways(world, second) == ["../a/index.html"]
+
+
+def test_a_page_that_is_made_anew_meanwhile_is_not_covered_by_its_older_self() -> None:
+    world = World()
+    first, second = several(world, variants=[{"name": "a"}, {"name": "b"}])
+    write_record(world, second, under_way=True)
+    make(world, first)
+    write_record(world, second)
+    other = f"{first.folder}/index.html"
+
+    read = world.outbox.read
+
+    def made_anew_after(key: str, version_id: str | None) -> bytes | None:
+        data = read(key, version_id)
+        if key == other and data is not None and b"newer" not in data:
+            html = data.decode().replace("</main>", "newer</main>")
+            world.outbox.put(other, html.encode(), "text/html")
+        return data
+
+    world.outbox.read = made_anew_after  # type: ignore[method-assign]
+
+    make(world, second)
+
+    assert "newer" in made(world, other).text
+    assert ways(world, first) == ["../b/index.html"]
+
+
+def test_the_pages_of_an_older_drop_do_not_lead_to_a_newer_one_s() -> None:
+    world = World()
+    older = three(world)
+    newer = three(world)
+    assert [job.folder for job in older] == [job.folder for job in newer]
+    aside = f"{older[0].folder}/{older[0].job_id}"
+    for place, job in ((aside, older[0]), (newer[1].folder, older[1])):
+        data = json.dumps(record_of(job)).encode()
+        world.outbox.put(f"{place}/job.json", data, "application/json")
+
+    assert sheet(world, aside, older[0].job_id, world.clock.now() + 60) is not None
+    make(world, newer[0])
+
+    links = made(world, f"{aside}/index.html").links
+    assert [link for link in links if link.endswith("index.html")] == []
+    # The second's record is of the older version.
+    assert ways(world, newer[0]) == ["../%E5%9B%BE%F0%9F%8E%A8/index.html"]
+
+
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_leading_on_that_died_is_made_up_for_by_the_next_try(at: int, moment: Moment) -> None:
+    world = World()
+    jobs = three(world)
+    write_record(world, jobs[2], under_way=True)
+    for job in jobs[:2]:
+        make(world, job)
+    write_record(world, jobs[2])
+    world.effects.crash_at(at, moment)
+    with pytest.raises(Crash):
+        make(world, jobs[2])
+    world.effects.heal()
+
+    make(world, jobs[2])
+
+    assert [len(ways(world, job)) for job in jobs] == [2, 2, 2]
 
 
 # --- pictures that cannot be shown ----------------------------------------

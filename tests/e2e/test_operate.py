@@ -132,6 +132,30 @@ def test_a_failed_job_is_tried_again_once(person: User) -> None:
     assert len(person.creates("a forbidden wish")) == 2
 
 
+def test_the_image_s_name_shows_retries_and_cancels_every_variant(person: User) -> None:
+    variants = [{"name": "good"}, {"name": "bad", "prompt": "a forbidden variant"}]
+    drop(person, "both", "a fine variant", WAN27, variants=variants)
+    assert person.settled("both/good")["status"] == "SUCCEEDED"
+    first = person.settled("both/bad")
+
+    shown = json.loads(retouch("show", "both.jpg", "--json").stdout)
+    done = retouch("retry", "both.jpg")
+
+    assert shown["statuses"] == {"SUCCEEDED": 1, "FAILED": 1}
+    assert [job["part"]["variant"] for job in shown["jobs"]] == ["good", "bad"]
+    assert done.returncode == 0, done.stderr
+    assert "both.jpg.json, good (job " in done.stdout
+    second = until(
+        lambda: r if (r := person.record("both/bad")) and r["retry_of"] else None, "a second job"
+    )
+    assert second["retry_of"] == first["job_id"]
+    assert person.settled("both/bad")["status"] == "FAILED"
+    assert len(person.creates("a fine variant")) == 1
+    late = retouch("cancel", "both.jpg")
+    assert (late.returncode, late.stderr) == (0, "")
+    assert late.stdout.count("nothing to do") == 2
+
+
 def test_a_job_that_is_not_held_is_not_resolved(person: User) -> None:
     sidecar = drop(person, "fine", "a good wish", WAN27)
     job_id = at(person, "fine", "RUNNING", "SUCCEEDED")["job_id"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tests.e2e.support import User, mask, picture, until
 from tests.pages import Page
 
@@ -34,6 +36,21 @@ def test_a_job_s_page_appears_beside_its_results(user: User) -> None:
     assert kinds == ["input", "mask", "result", "result"]
     assert "<b>tulips</b>" in found.text
     assert record["job_id"] in found.text
+
+
+def test_the_pages_of_variants_come_to_lead_to_each_other(user: User) -> None:
+    user.put("pages/two 100%.jpg", picture())
+    variants = [{"name": "a +#"}, {"name": "图"}]
+    said = {"model": "wan2.7-image", "prompt": "two tulips", "variants": variants}
+    user.put("pages/two 100%.jpg.json", said)
+    for name in ("a +#", "图"):
+        assert user.settled(f"pages/two 100%/{name}")["status"] == "SUCCEEDED"
+
+    def leads(name: str, way: str) -> bool | None:
+        return way in page(user, f"pages/two 100%/{name}/index.html").links or None
+
+    for name, way in (("a +#", "../%E5%9B%BE/index.html"), ("图", "../a%20%2B%23/index.html")):
+        until(partial(leads, name, way), f"the page of {name} leads to the other's", 60)
 
 
 def test_a_refused_drop_has_a_page_that_names_its_problems(user: User) -> None:

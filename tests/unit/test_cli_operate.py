@@ -28,6 +28,7 @@ from retouch.aws.store import DynamoStore
 from retouch.cli import main
 from retouch.jobs import Job, NoteLatest, Part, PutJob, Status
 from retouch.local.packaging import load_template, project_root
+from retouch.steps.submit import part_id
 
 REGION = "eu-central-1"
 STACK = "photos"
@@ -284,21 +285,304 @@ def test_a_job_is_named_by_its_id_or_its_sidecar(
     assert cloud.invoked == [{"job_id": JOB, **asked}]
 
 
-def test_the_key_of_several_steps_means_the_one_that_they_have_come_to(
+@pytest.mark.parametrize("name", ["shoes/red [1].png", SIDECAR])
+def test_a_job_of_an_image_alone_is_named_as_the_image_was_dropped(
+    retouch: Shell, cloud: Cloud, store: DynamoStore, name: str
+) -> None:
+    store.commit((PutJob(job(2, sidecar_version=None)),))
+    cloud.answers = [report(did="done")]
+
+    assert retouch("cancel", name).code == 0
+
+    assert cloud.invoked == [{"job_id": JOB, "command": "cancel", "task_id": None}]
+
+
+def test_an_image_that_waits_for_its_sidecar_is_named_as_it_was_dropped(
+    retouch: Shell, store: DynamoStore
+) -> None:
+    alone = job(1, job_id="b" * 16, sidecar="hat.jpg.json", sidecar_version=None, folder="hat")
+    store.commit((PutJob(alone),))
+    store.note_lone("hat.jpg", 1.0, alone.job_id)
+
+    for name in ("hat.jpg", "hat.jpg.json"):
+        assert json.loads(retouch("show", name, "--json").out)["job_id"] == alone.job_id
+
+
+def test_an_image_s_name_means_the_sidecar_that_it_was_used_by(
+    retouch: Shell, store: DynamoStore
+) -> None:
+    # `hat.json` lost to `hat.jpg.json`, though it came later, and has its record aside.
+    wins = job(1, job_id="b" * 16, sidecar="hat.jpg.json", folder="hat")
+    loses = job(1, job_id="c" * 16, sidecar="hat.json", folder=f"hat/{'c' * 16}", created_at=2.0)
+    for one in (wins, loses):
+        store.commit((PutJob(one), NoteLatest(one.sidecar, one.job_id, over=None)))
+
+    told = {
+        name: json.loads(retouch("show", name, "--json").out)["job_id"]
+        for name in ("hat.jpg", "hat.json")
+    }
+
+    assert told == {"hat.jpg": wins.job_id, "hat.json": loses.job_id}
+
+
+# --- all jobs of a drop ----------------------------------------
+
+PARTS = tuple(part_id(JOB, number) for number in range(3))
+
+
+def make_several(store: DynamoStore, *statuses: Status, steps: bool = False) -> None:
+    """Make of the job the first of as many as there are states: variants, or steps."""
+    for number, (job_id, status) in enumerate(zip(PARTS, statuses, strict=False)):
+        of = len(statuses)
+        part = Part(number=number, of=of, variant=None if steps else f"v{number}")
+        if steps:
+            places = {
+                "step": number + 1,
+                "steps": of,
+                "previous": PARTS[number - 1] if number else None,
+                "next": PARTS[number + 1] if number + 1 < of else None,
+            }
+            part = part.model_copy(update=places)
+        changes = {"status": status, "part": part, "folder": f"shoes/red/{number}"}
+        store.commit((PutJob(job(1 + (number == 0), job_id=job_id, **changes)),))
+
+
+def asked_for(cloud: Cloud) -> list[str]:
+    """Whose ids the stack was asked about, in order."""
+    return [asked["job_id"] for asked in cloud.invoked]
+
+
+def lines(text: str) -> int:
+    """How many jobs were spoken of."""
+    return text.count(" (job ")
+
+
+@pytest.mark.parametrize("name", [SIDECAR, "shoes/red [1].png"])
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_key_cancels_all_that_have_not_ended_the_last_first(
+    retouch: Shell, cloud: Cloud, store: DynamoStore, name: str, steps: bool
+) -> None:
+    make_several(store, Status.SUCCEEDED, Status.QUEUED, Status.WAITING, steps=steps)
+    cloud.answers = [report(did="it is cancelled; nothing is billed")]
+
+    said = retouch("cancel", name)
+
+    # A step that is cancelled after the one before it might have begun meanwhile.
+    assert asked_for(cloud) == [PARTS[2], PARTS[1]]
+    assert said.code == 0
+    assert said.err == ""
+    first = "step 1 of 3" if steps else "v0"
+    assert said.out.strip().startswith(
+        f"{SIDECAR}, {first} (job {JOB}): nothing to do: it has ended already as SUCCEEDED"
+    )
+    assert lines(said.out) == 3
+
+
+def test_an_id_means_that_job_of_several_and_no_other(
     retouch: Shell, cloud: Cloud, store: DynamoStore
 ) -> None:
-    ids = ("b" * 16, "c" * 16, "d" * 16)
-    states = (Status.SUCCEEDED, Status.RUNNING, Status.WAITING)
-    for number, (job_id, status) in enumerate(zip(ids, states, strict=True)):
-        after = ids[number + 1] if number < 2 else None
-        part = Part(number=number, of=3, step=number + 1, steps=3, next=after)
-        store.commit((PutJob(job(job_id=job_id, status=status, part=part)),))
-    store.commit((NoteLatest(SIDECAR, ids[0], over=JOB),))
-    cloud.answers = [report(job_id=ids[1], status="RUNNING", did="noted")]
+    make_several(store, Status.QUEUED, Status.QUEUED, Status.QUEUED)
+    store.commit((NoteLatest("shoes/red/1/", PARTS[1], over=None),))
+    cloud.answers = [report(did="done")]
 
-    retouch("cancel", "--no-wait", SIDECAR)
+    for name in (JOB, PARTS[1], "shoes/red/1/"):
+        retouch("cancel", name)
 
-    assert [asked["job_id"] for asked in cloud.invoked] == [ids[1]]
+    assert asked_for(cloud) == [JOB, PARTS[1], PARTS[1]]
+
+
+def test_the_provider_s_word_is_awaited_for_all_together(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.CANCELED, Status.RUNNING, Status.RUNNING)
+    for job_id in PARTS[1:]:
+        found = store.job(job_id)
+        assert found is not None
+        store.commit((PutJob(found.model_copy(update={"version": 2, "cancel_answer": "no"})),))
+    asked = report(status="RUNNING", did="noted", could_not="it is asked at the next look")
+    cloud.answers = [asked, asked, report(status="RUNNING", could_not="the provider refused")]
+
+    said = retouch("cancel", SIDECAR)
+
+    assert asked_for(cloud) == [PARTS[2], PARTS[1], PARTS[1], PARTS[2]]
+    assert lines(said.out) == 1
+    assert said.err.count("the provider refused") == 2
+    assert said.code == 1
+
+
+def test_a_key_retries_each_variant_that_ended_badly_and_bills_no_image_anew(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.FAILED, Status.SUCCEEDED, Status.REJECTED)
+    cloud.answers = [report(status="QUEUED", did="it is tried again")]
+
+    assert retouch("retry", SIDECAR).code == 0
+    assert asked_for(cloud) == [PARTS[0], PARTS[2]]
+
+    found = store.job(PARTS[1])
+    assert found is not None
+    store.commit((PutJob(found.model_copy(update={"version": 2, "status": Status.PARTIAL})),))
+    cloud.invoked.clear()
+    said = retouch("retry", SIDECAR)
+
+    assert asked_for(cloud) == [PARTS[0], PARTS[2]]
+    assert f"`retouch retry {PARTS[1]}`" in said.err
+    assert said.code == 1
+
+
+def test_a_key_retries_steps_by_the_last_of_them(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.SUCCEEDED, Status.FAILED, Status.FAILED, steps=True)
+    cloud.answers = [report(status="QUEUED", did="it is tried again, from step 2 on")]
+
+    said = retouch("retry", SIDECAR)
+
+    assert asked_for(cloud) == [PARTS[2]]
+    assert f"step 2 of 3 (job {PARTS[1]}): it is tried again, from step 2 on" in said.out
+    assert f"step 3 of 3 (job {PARTS[2]}): nothing to do: it follows" in said.out
+    assert said.code == 0
+
+
+def test_a_variant_that_was_tried_again_is_the_job_that_repeats_it(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.SUCCEEDED, Status.SUCCEEDED, Status.SUCCEEDED)
+    first, second = (store.job(job_id) for job_id in PARTS[:2])
+    assert first is not None
+    assert second is not None
+    for old, new_id in ((first, "b" * 16), (second, "c" * 16)):
+        new = old.model_copy(
+            update={"job_id": new_id, "version": 1, "retry_of": old.job_id, "status": Status.QUEUED}
+        )
+        linked = old.model_copy(update={"version": old.version + 1, "retried_as": new_id})
+        store.commit((PutJob(new), PutJob(linked)))
+    # The first variant's retry has taken over the sidecar's name.
+    store.commit((NoteLatest(SIDECAR, "b" * 16, over=JOB),))
+    cloud.answers = [report(did="it is cancelled")]
+
+    retouch("cancel", SIDECAR)
+
+    assert asked_for(cloud) == ["c" * 16, "b" * 16]
+
+
+def test_a_key_releases_all_that_are_held(retouch: Shell, cloud: Cloud, store: DynamoStore) -> None:
+    make_several(store, Status.HELD, Status.QUEUED, Status.HELD)
+    cloud.answers = [report(did="it goes on", status="QUEUED"), report(could_not="not now")]
+
+    said = retouch("release", SIDECAR)
+
+    assert asked_for(cloud) == [PARTS[0], PARTS[2]]
+    assert "it is QUEUED, not held by a budget" in said.out
+    assert said.err.strip() == f"{SIDECAR}, v2 (job {PARTS[2]}): not now"
+    assert said.code == 1
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry", "release"])
+def test_where_nothing_is_left_to_do_the_status_is_0(
+    retouch: Shell, cloud: Cloud, store: DynamoStore, command: str
+) -> None:
+    make_several(store, Status.SUCCEEDED, Status.SUCCEEDED)
+
+    said = retouch(command, SIDECAR)
+
+    assert cloud.invoked == []
+    assert (said.code, said.err) == (0, "")
+    assert said.out.count("nothing to do") == 2
+
+
+def test_json_of_several_is_an_object_with_one_for_each(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.QUEUED, Status.CANCELED)
+    cloud.answers = [report(did="it is cancelled")]
+
+    said = retouch("cancel", SIDECAR, "--json")
+
+    assert json.loads(said.out) == {
+        "sidecar": SIDECAR,
+        "jobs": [
+            {
+                "job_id": JOB, "sidecar": SIDECAR, "status": "CANCELED", "did": "it is cancelled",
+                "could_not": None, "part": "v0", "nothing_to_do": None,
+            },
+            {
+                "job_id": PARTS[1], "sidecar": SIDECAR, "status": "CANCELED", "did": None,
+                "could_not": None, "part": "v1",
+                "nothing_to_do": "it has ended already as CANCELED",
+            },
+        ],
+    }  # fmt: skip
+
+
+def test_what_was_done_before_the_stack_stopped_answering_is_said(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.SUCCEEDED, Status.HELD)
+    cloud.failure = {"errorType": "SettingsError", "errorMessage": "RETOUCH_TABLE is missing"}
+
+    said = retouch("release", SIDECAR)
+
+    assert said.code == 3
+    assert f"{SIDECAR}, v0 (job {JOB}): nothing to do" in said.out
+    assert "RETOUCH_TABLE is missing" in said.err
+
+
+def test_show_tells_of_every_job_of_a_drop_a_summary_first(
+    retouch: Shell, store: DynamoStore
+) -> None:
+    make_several(store, Status.SUCCEEDED, Status.FAILED, Status.SUCCEEDED)
+
+    said = retouch("show", SIDECAR)
+    told = json.loads(retouch("show", SIDECAR, "--json").out)
+
+    assert said.out.startswith(f"{SIDECAR} 3 jobs: 2 SUCCEEDED, 1 FAILED {SIDECAR}, v0 SUCCEEDED")
+    assert f"{SIDECAR}, v1 FAILED" in said.out
+    assert said.out.count("job_id ") == 3
+    assert told["sidecar"] == SIDECAR
+    assert told["statuses"] == {"SUCCEEDED": 2, "FAILED": 1}
+    assert [one["job_id"] for one in told["jobs"]] == list(PARTS)
+    assert json.loads(retouch("show", PARTS[1], "--json").out) == told["jobs"][1]
+
+
+def test_a_decision_is_about_the_one_that_is_unresolved(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.SUCCEEDED, Status.UNRESOLVED, Status.FAILED)
+    cloud.answers = [report(did="it is closed as FAILED")]
+
+    assert retouch("resolve", SIDECAR, "--fail").code == 0
+    found = store.job(PARTS[1])
+    assert found is not None
+    done = {"version": 2, "status": Status.FAILED, "resolution": "fail"}
+    store.commit((PutJob(found.model_copy(update=done)),))
+    assert retouch("resolve", SIDECAR, "--fail").code == 0  # given twice
+
+    assert asked_for(cloud) == [PARTS[1]] * 2
+
+
+def test_a_decision_that_could_be_about_several_is_about_none(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.UNRESOLVED, Status.SUCCEEDED, Status.UNRESOLVED)
+
+    said = retouch("resolve", SIDECAR, "--again", "--json")
+
+    assert (said.code, said.out, cloud.invoked) == (2, "", [])
+    for job_id in (PARTS[0], PARTS[2]):
+        assert f"retouch resolve {job_id} --again" in said.err
+    assert PARTS[1] not in said.err
+
+
+def test_a_drop_of_which_nothing_is_unresolved_has_nothing_to_decide(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.SUCCEEDED, Status.RUNNING)
+
+    said = retouch("resolve", SIDECAR, "--again")
+
+    assert (said.code, said.out, cloud.invoked) == (1, "", [])
+    assert "none of the 2 jobs" in said.err
 
 
 # --- what came of it ----------------------------------------

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urljoin
 
 import pytest
 
 from retouch import sheets
 from retouch.fitting import thumbnail
+from retouch.keys import outbox_folder, part_folder
 from retouch.sheets import Record, Sheet, in_order, totals
 from tests.pages import FOLDER, HOSTILE, Page, drawing, record, said, sheet
 
@@ -83,7 +85,7 @@ HOSTILE_FIELDS: dict[str, dict[str, Any]] = {
         "rewritten_prompts": [HOSTILE], "retry_of": HOSTILE, "retried_as": HOSTILE,
         "missing": [HOSTILE], "seed": HOSTILE,
         "cost": {"images": 1, "price": "1", "amount": HOSTILE, "currency": HOSTILE},
-        "part": {"variant": HOSTILE, "step": 1, "of": 2},
+        "part": {"number": 0, "variant": HOSTILE, "variants": [HOSTILE], "step": 1, "of": 2},
         "times": {"created": HOSTILE, "finished": HOSTILE},
     },
 }  # fmt: skip
@@ -217,6 +219,120 @@ def test_a_record_of_another_version_is_shown_as_far_as_it_goes() -> None:
 
     assert found is not None
     assert "QUEUED" in shown(Sheet("x", found)).text
+
+
+# --- jobs of one drop ----------------------------------------
+
+NAMES = ("blue", "a b+1%#", "图🎨?&'")
+STRANGE = "a b/100% #1 + “x”.png.json"
+
+
+def one_of(
+    number: int, *, variants: bool, there: tuple[bool, ...] = (True,) * 3, key: str = STRANGE
+) -> Sheet:
+    """The page of one of three variants or steps, and which of them have a page."""
+    part: dict[str, Any] = {"number": number, "of": 3}
+    part |= (
+        {"variant": NAMES[number], "variants": list(NAMES)}
+        if variants
+        else {"step": number + 1, "steps": 3}
+    )
+    found = record(part=part, sidecar={"key": key, "version_id": "1"}, outputs=[], inputs=[])
+    folders = sheets.part_folders(found)
+    parts = list(zip(folders, there, strict=True))
+    return Sheet(folders[number], found, parts=parts)
+
+
+def ways(page: Page) -> list[str]:
+    return [link for link in page.links if link.endswith("index.html")]
+
+
+def test_a_variant_s_page_says_which_it_is_and_leads_to_the_others() -> None:
+    page = shown(one_of(1, variants=True))
+
+    assert "Variant 2 of 3" in page.text
+    assert page.all("nav") == [{"class": "parts", "aria-label": "Variants of this drop"}]
+    assert [b.get("aria-current") for b in page.all("b")] == ["page"]
+    blue, strange = ways(page)
+    assert blue == "../blue/index.html"
+    assert not set(strange) & set(" #?+&'")
+    assert unquote(strange) == "../图🎨?&'/index.html"
+    for name in NAMES:
+        assert name in page.text
+
+
+def test_a_step_s_page_leads_to_the_others_and_marks_the_last() -> None:
+    first, last = (shown(one_of(number, variants=False)) for number in (0, 2))
+
+    assert ways(first) == ["../step-2/index.html", "../index.html"]
+    assert ways(last) == ["step-1/index.html", "step-2/index.html"]
+    for page in (first, last):
+        assert "Step 3 (final result)" in page.text
+        assert page.text.count("final result") == 1
+    assert "Step 1 of 3" in first.text
+
+
+def test_every_way_from_one_page_to_another_ends_in_its_folder() -> None:
+    for variants in (True, False):
+        pages = [one_of(number, variants=variants) for number in range(3)]
+        for found in pages:
+            here = "https://outbox.example.com/" + quote(f"{found.folder}/index.html")
+            led = {unquote(urljoin(here, link)) for link in ways(shown(found))}
+            others = {one.folder for one in pages if one is not found}
+            assert led == {f"https://outbox.example.com/{one}/index.html" for one in others}
+
+
+def test_the_folders_of_parts_are_those_that_their_jobs_have_however_long_the_key() -> None:
+    key = f"{'long/' * 180}{'x' * 90}.png.json"
+    found = one_of(0, variants=True, key=key).record
+
+    for name, folder in zip(NAMES, sheets.part_folders(found), strict=True):
+        assert folder == part_folder(outbox_folder(key), name)
+
+
+def test_what_has_no_page_yet_is_named_without_a_link() -> None:
+    page = shown(one_of(0, variants=True, there=(True, False, True)))
+
+    assert len(ways(page)) == 1
+    assert f"{NAMES[1]}: no page yet" in page.text
+
+
+def test_a_page_gets_new_ways_and_stays_the_same_otherwise() -> None:
+    part = {"number": 0, "of": 2, "variant": "a", "variants": ["a", "b"]}
+    request = said()["request"] | {"prompt": '<nav class="parts"></nav>'}
+    before = sheet("shoes/red/a", part=part, request=request)
+    folders = sheets.part_folders(before.record)
+    early = replace(before, parts=[(folders[0], True), (folders[1], False)])
+    late = replace(before, parts=[(folder, True) for folder in folders])
+    html = sheets.page(early)
+    assert ways(Page(html)) == []
+
+    made = sheets.renewed(html, replace(late, pictures={}))
+
+    assert made == sheets.page(late)
+    assert ways(Page(made)) == ["../b/index.html"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        None,
+        {},
+        {"number": 0, "of": 1, "variant": "a", "variants": ["a"]},
+        {"variant": "a", "of": 2},
+        {"number": 5, "of": 3, "step": 1, "steps": 3},
+        {"number": 0, "of": 10**9, "step": 1, "steps": 10**9},
+        {"number": 0, "of": 2, "variant": "a", "variants": []},
+        {"number": 0, "of": 2, "variant": "a"},
+    ],
+)
+def test_where_the_others_cannot_be_told_there_is_no_way_to_them(part: Any) -> None:
+    found = record(part=part)
+
+    assert sheets.part_folders(found) == ()
+    assert ways(shown(sheet(part=part))) == []
+    html = sheets.page(sheet())
+    assert sheets.renewed(html, sheet(part=part)) == html
 
 
 # --- folders ----------------------------------------

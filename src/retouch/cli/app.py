@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import signal
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 import typer.exceptions
@@ -20,13 +20,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from retouch import __version__, keys, schemas, sidecar
 from retouch.aws.storage import S3Inbox
 from retouch.catalogue import Catalogue, catalogue
-from retouch.cli import explaining, output
-from retouch.cli.connection import Connection, NotReachable, Report, Where, connect
+from retouch.cli import explaining, output, steering
+from retouch.cli.connection import Connection, NotReachable, Where, connect
 from retouch.cli.demo import demo as run_demo
 from retouch.cli.explaining import is_job
 from retouch.cli.folder import FolderInbox, Found, Verdict, check, collect
 from retouch.cli.following import follow
 from retouch.cli.gallery import gallery as make_gallery
+from retouch.cli.naming import jobs_named
+from retouch.cli.steering import Outcome
 from retouch.cli.watch import Order
 from retouch.cli.watch import watch as run_watch
 from retouch.cli.watch_folder import overlap
@@ -43,8 +45,6 @@ DONE: Final = 0
 FAILED: Final = 1
 WRONG_INPUT: Final = 2
 NOT_REACHABLE: Final = 3
-_CANCEL_SECONDS: Final = 20.0
-"""So long does `cancel` wait for the provider's word; it comes with the next look at the task."""
 
 app = typer.Typer(
     name="retouch",
@@ -70,7 +70,14 @@ _Models = Annotated[
         metavar="FILE",
     ),
 ]
-_Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its sidecar's key.")]
+_Job = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB",
+        help="A job's id or its folder in the outbox; or what was dropped, a sidecar's key or an "
+        "image's, for all its jobs.",
+    ),
+]
 _Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders.")]
 
 
@@ -479,19 +486,27 @@ def show(
     region: _Region = None,
     as_json: _Json = False,
 ) -> None:
-    """Show everything about one job."""
+    """Show everything about a job, or about all jobs of a drop."""
     connection = connect(Where(stack, profile, region))
     found = _known(connection, job)
-    record = connection.record(found)
     if as_json:
-        output.document(record)
+        records = [connection.record(one) for one in found]
+        statuses = output.statuses(found)
+        several = {"sidecar": found[0].sidecar, "statuses": statuses, "jobs": records}
+        output.document(several if len(found) > 1 else records[0])
         return
-    output.out.print(f"{found.sidecar}  ", end="", markup=False)
-    output.out.print(output.status(found))
-    if why := output.reason(found):
-        output.out.print(f"  {why}", markup=False)
-    for label, value in _lines(record):
-        output.out.print(f"  {label:20} {value}", markup=False)
+    if len(found) > 1:
+        counts = ", ".join(f"{n} {status}" for status, n in output.statuses(found).items())
+        output.out.print(f"{found[0].sidecar}  {len(found)} jobs: {counts}", markup=False)
+    for one in found:
+        if len(found) > 1:
+            output.out.print()
+        output.out.print(f"{output.named(one)}  ", end="", markup=False)
+        output.out.print(output.status(one))
+        if why := output.reason(one):
+            output.out.print(f"  {why}", markup=False)
+        for label, value in _lines(connection.record(one)):
+            output.out.print(f"  {label:20} {value}", markup=False)
 
 
 def _lines(record: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -571,25 +586,11 @@ def cancel(
     region: _Region = None,
     as_json: _Json = False,
 ) -> None:
-    """Cancel a job: at once before it is sent, at the provider if that still takes it."""
+    """Cancel a job, or all of a drop: at once before it is sent, at the provider if that takes it."""
     connection = connect(Where(stack, profile, region))
     found = _known(connection, job)
-    report = connection.operate("cancel", found)
-    if wait and report.status in ("CREATING", "RESOLVING", "RUNNING"):
-        report = _cancelled(connection, report)
-    _reported(found, report, as_json=as_json)
-
-
-def _cancelled(connection: Connection, report: Report) -> Report:
-    """The same report once the provider has been asked, or after a while without that."""
-    deadline = time.monotonic() + _CANCEL_SECONDS
-    while time.monotonic() < deadline:
-        job = connection.store.job(report.job_id)
-        if job is None or job.cancel_answer is not None or job.status.settled:
-            break
-        time.sleep(0.4)
-    job = connection.store.job(report.job_id)
-    return report if job is None else connection.operate("cancel", job)
+    with _reporting(found, as_json=as_json) as told:
+        steering.cancel(connection, found, told, wait)
 
 
 @app.command()
@@ -600,10 +601,11 @@ def retry(
     region: _Region = None,
     as_json: _Json = False,
 ) -> None:
-    """Try a job again that failed, was refused or cancelled, or that waits on a paused lane."""
+    """Try again what failed, was refused or cancelled, or waits on a paused lane."""
     connection = connect(Where(stack, profile, region))
     found = _known(connection, job)
-    _reported(found, connection.operate("retry", found), as_json=as_json)
+    with _reporting(found, as_json=as_json) as told:
+        steering.retry(connection, found, told)
 
 
 @app.command()
@@ -614,10 +616,11 @@ def release(
     region: _Region = None,
     as_json: _Json = False,
 ) -> None:
-    """Let a job go on that is HELD by a budget or as a runaway; what it makes counts all the same."""
+    """Let go on what is HELD by a budget or as a runaway; what it makes counts all the same."""
     connection = connect(Where(stack, profile, region))
     found = _known(connection, job)
-    _reported(found, connection.operate("release", found), as_json=as_json)
+    with _reporting(found, as_json=as_json) as told:
+        steering.release(connection, found, told)
 
 
 @app.command()
@@ -648,13 +651,31 @@ def resolve(
         )
     connection = connect(Where(stack, profile, region))
     how = "adopt" if adopt is not None else "again" if again else "fail"
-    found = _known(connection, job)
-    _reported(found, connection.operate(how, found, adopt), as_json=as_json)
+    found = steering.to_resolve(known := _known(connection, job))
+    if len(found) != 1:
+        _undecided(job, known, found, f"--{how}" if adopt is None else f"--adopt {adopt}")
+    with _reporting(found, as_json=as_json) as told:
+        report = connection.operate(how, found[0], adopt)
+        told[found[0].job_id] = steering.Outcome(found[0], report)
 
 
-def _known(connection: Connection, name: str) -> Job:
-    found = connection.job_of(name)
-    if found is None:
+def _undecided(name: str, known: Sequence[Job], found: Sequence[Job], decision: str) -> NoReturn:
+    """Say that a decision is about one job, and which there are."""
+    if not found:
+        said = f'none of the {len(known)} jobs of "{name}" is held for a decision'
+        output.err.print(said, markup=False)
+        raise typer.Exit(FAILED)
+    said = f'a decision is about one job, and "{name}" stands for {len(found)}; name one by its id:'
+    output.err.print(said, markup=False)
+    for one in found:
+        line = f"  retouch resolve {one.job_id} {decision}  {output.named(one)}, {one.status}"
+        output.err.print(line, markup=False)
+    raise typer.Exit(WRONG_INPUT)
+
+
+def _known(connection: Connection, name: str) -> tuple[Job, ...]:
+    found = jobs_named(connection.store, name)
+    if not found:
         output.err.print(
             f'there is no job "{name}"; `retouch jobs` lists them, what was dropped just now after a '
             "moment",
@@ -664,26 +685,57 @@ def _known(connection: Connection, name: str) -> Job:
     return found
 
 
-def _reported(job: Job, report: Report, *, as_json: bool) -> None:
-    """Say what a command did to a job, and what it could not: then the exit status is 1."""
-    name = f"{job.sidecar} (job {job.job_id})"
+@contextmanager
+def _reporting(jobs: Sequence[Job], *, as_json: bool) -> Iterator[dict[str, Outcome]]:
+    """Say what a command did to each job, and what it could not: then the exit status is 1.
+
+    Where the stack stops answering, what was done until then is said all the same.
+    """
+    told: dict[str, Outcome] = {}
+    try:
+        yield told
+    except BaseException:
+        if not as_json:
+            _report(jobs, told)
+        raise
     if as_json:
-        output.document(
-            {
-                "job_id": report.job_id,
-                "sidecar": job.sidecar,
-                "status": report.status,
-                "did": report.did or None,
-                "could_not": report.could_not or None,
-            }
-        )
+        documents = [_told_document(told[job.job_id], alone=len(jobs) == 1) for job in jobs]
+        several = {"sidecar": jobs[0].sidecar, "jobs": documents}
+        output.document(several if len(jobs) > 1 else documents[0])
     else:
-        if report.did:
-            output.out.print(f"{name}: {report.did}", markup=False)
-        if report.could_not:
-            output.err.print(f"{name}: {report.could_not}", markup=False)
-    if report.could_not:
+        _report(jobs, told)
+    if any(one.report.could_not for one in told.values()):
         raise typer.Exit(FAILED)
+
+
+def _report(jobs: Sequence[Job], told: dict[str, Outcome]) -> None:
+    for one in (told[job.job_id] for job in jobs if job.job_id in told):
+        name = (
+            f"{one.job.sidecar if len(jobs) == 1 else output.named(one.job)} (job {one.job.job_id})"
+        )
+        if one.report.did:
+            output.out.print(f"{name}: {one.report.did}", markup=False)
+        if one.nothing:
+            output.out.print(f"{name}: nothing to do: {one.nothing}", markup=False)
+        if one.report.could_not:
+            output.err.print(f"{name}: {one.report.could_not}", markup=False)
+
+
+def _told_document(told: Outcome, *, alone: bool) -> dict[str, Any]:
+    document = {
+        "job_id": told.report.job_id,
+        "sidecar": told.job.sidecar,
+        "status": told.report.status,
+        "did": told.report.did or None,
+        "could_not": told.report.could_not or None,
+    }
+    if alone:
+        return document
+    return {
+        **document,
+        "part": output.part(told.job) or None,
+        "nothing_to_do": told.nothing or None,
+    }
 
 
 @app.command()

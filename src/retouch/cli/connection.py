@@ -128,20 +128,6 @@ class Connection:
                 latest[job.job_id] = job
         return sorted(latest.values(), key=lambda job: (-job.created_at, job.sidecar))
 
-    def job_of(self, name: str) -> Job | None:
-        """A job by its id, or by the key of its sidecar: then the latest; of steps, the one that they
-        have come to.
-        """
-        found = self.store.job(name)
-        if found is not None:
-            return found
-        found = after = self._latest_of(name)
-        while after is not None:
-            found, part = after, after.part
-            done = after.status in (Status.SUCCEEDED, Status.PARTIAL)
-            after = self.store.job(part.next) if done and part is not None and part.next else None
-        return found
-
     def operate(self, command: str, job: Job, task_id: str | None = None) -> Report:
         """Have the stack carry out a person's command on a job; what came of it.
 
@@ -161,10 +147,6 @@ class Connection:
                 f'the stack "{self.name}" could not carry it out: {payload.decode("utf-8", "replace")}'
             )
         return Report(**json.loads(payload))
-
-    def _latest_of(self, sidecar: str) -> Job | None:
-        job_id = self.store.latest_job_of(sidecar)
-        return None if job_id is None else self.store.job(job_id)
 
     def record(self, job: Job) -> dict[str, Any]:
         """What the job's `job.json` says."""

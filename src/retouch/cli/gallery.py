@@ -20,7 +20,7 @@ from retouch.aws.storage import S3Inbox, S3Outbox
 from retouch.cli.connection import Connection
 from retouch.fitting import Thumbnail
 from retouch.sheets import Record, Sheet
-from retouch.steps.sheet import Buckets, look_at, read_record, write_page
+from retouch.steps.sheet import Buckets, look_at, read_record, whole, write_page
 
 _LONGEST_SIDE: Final = 240
 """Of a thumbnail, in pixels: a page may hold a thousand jobs."""
@@ -128,7 +128,7 @@ def _of_one_job(buckets: Buckets, folder: str, record: Record, file: Path | None
     if file is None:
         key = write_page(buckets, folder)
         return Gallery(folder, [record], key=key, of_one_job=True)
-    page = sheets.page(look_at(buckets, folder, record))
+    page = sheets.page(whole(buckets, look_at(buckets, folder, record)))
     _write(file, [page.encode("utf-8", "replace")])
     return Gallery(folder, [record], file=file, of_one_job=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Final, TextIO
@@ -59,6 +60,25 @@ def kind(job: Job) -> str:
     if job.model is None:
         return "–"
     return job.model if job.function is None else f"{job.model} {job.function}"
+
+
+def part(job: Job) -> str:
+    """Which of its drop's jobs a job is; empty where it is the only one."""
+    if job.part is None:
+        return ""
+    if job.part.step is not None:
+        return f"step {job.part.step} of {job.part.steps}"
+    return job.part.variant or ""
+
+
+def named(job: Job) -> str:
+    """A job by its sidecar, and its part of that."""
+    return ", ".join(filter(None, (job.sidecar, part(job))))
+
+
+def statuses(jobs: Iterable[Job]) -> dict[str, int]:
+    """How many jobs are in which state."""
+    return dict(Counter(str(job.status) for job in jobs).most_common())
 
 
 def seconds(job: Job) -> str:

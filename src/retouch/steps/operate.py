@@ -198,7 +198,8 @@ def retry(app: App, job_id: str) -> Report:
 def _repeat(app: App, job: Job) -> Report:
     """The same order as a new job. Its id follows from the old one's, so that it is made once.
 
-    Of steps it is the one that failed, and all that wait for it.
+    Of steps it is the one that failed, and all that wait for it: up to the one that was asked for,
+    and on to the first that a person cancelled.
     """
     asked, job = job, _where_it_stopped(app, job)
     if not job.status.terminal:
@@ -207,21 +208,23 @@ def _repeat(app: App, job: Job) -> Report:
     new_id = retry_id(job)
     there = app.store.job(new_id)
     if there is not None and there.status is not Status.WAITING:
-        _link(app, job, new_id)
+        for old in (job, *_followers(app, job, asked)):
+            if app.store.job(retry_id(old)) is not None:
+                _link(app, old, retry_id(old))
         return Report(there, "", f"it was tried again already, as job {new_id}: {there.status}")
     if keys.classify(job.sidecar) is keys.Kind.PRESET:
         return Report(job, "", "it is a preset; mend it and drop it again")
     if job.sidecar_version is None and not job.presets:
         return Report(job, "", "it stood for an image without a sidecar; drop the sidecar")
-    followers = _followers(app, job)
+    followers = _followers(app, job, asked)
     for follower in reversed(followers):
-        _wait_again(app, follower)
-    new = there or _again_as(app, job)
+        _wait_again(app, follower, asked)
+    new = there or _again_as(app, job, asked)
     notes = _places_of(app, job, new)
     if job.lane is not None:
         entered = queue(app, new, job.lane, arrived=app.clock.now(), notes=notes)
     elif jobs.follows(job):
-        entered = _wait_again(app, job)
+        entered = _wait_again(app, job, asked)
         app.uploads.announce(Errand(job_id=new_id))
     else:
         # It never got as far as a lane: what was dropped is judged anew.
@@ -254,26 +257,34 @@ def _where_it_stopped(app: App, job: Job) -> Job:
     return job
 
 
-def _followers(app: App, job: Job) -> list[Job]:
-    """The steps after a job, in order."""
+def _followers(app: App, job: Job, asked: Job) -> list[Job]:
+    """The steps after a job that are to be made with it, in order, where `asked` was asked for."""
     found: list[Job] = []
+    step = _step(asked)
     while job.part is not None and job.part.next is not None:
         after = app.store.job(job.part.next)
-        if after is None or (after.failure is not None and after.failure.code == jobs.CANCELED):
+        if after is None:
+            break
+        cancelled = after.failure is not None and after.failure.code == jobs.CANCELED
+        if cancelled and _step(after) > step:
             break  # a person did not want it, nor what follows
         found.append(after)
         job = after
     return found
 
 
-def _again_as(app: App, job: Job) -> Job:
+def _step(job: Job) -> int:
+    return 0 if job.part is None or job.part.step is None else job.part.step
+
+
+def _again_as(app: App, job: Job, asked: Job) -> Job:
     """The job that repeats a job, in the same place among its steps."""
     folder = keys.outbox_folder(job.sidecar)
     part = job.part
     if part is None:
         return jobs.copy_of(job, retry_id(job), folder, app.clock.now())
     before = None if part.previous is None else app.store.job(part.previous)
-    after = next(iter(_followers(app, job)), None)
+    after = next(iter(_followers(app, job, asked)), None)
     done = before is None or before.status in (Status.SUCCEEDED, Status.PARTIAL)
     moved = part.model_copy(
         update={
@@ -295,12 +306,12 @@ def _places_of(app: App, job: Job, new: Job) -> tuple[NoteLatest, ...]:
     )
 
 
-def _wait_again(app: App, job: Job) -> Job:
+def _wait_again(app: App, job: Job, asked: Job) -> Job:
     """A step as a new job that waits for the one before it."""
     there = app.store.job(retry_id(job))
     if there is not None:
         return there
-    new = _again_as(app, job)
+    new = _again_as(app, job, asked)
     waiting, writes = jobs.wait_for(new, app.clock.now(), ())
     app.store.commit((*writes, *_places_of(app, job, new)))
     publish(app, waiting)

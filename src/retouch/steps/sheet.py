@@ -4,12 +4,15 @@ It reads no table and changes no job, so that a picture that cannot be shown har
 folder says whose the folder is: a page is made of that record, at the exact versions that it names, and
 written only over what lay there before the record was read. So of two that are made at once the one of
 the newer record stays, and an older job's never covers a newer one's.
+
+The pages of one drop lead to each other. A page leads only to those of jobs that have ended; the last
+to be made sees that all have, and lets the others lead on too. That changes nothing else of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from retouch import fitting, keys, reading
@@ -17,7 +20,18 @@ from retouch.errors import Conflict
 from retouch.fitting import Thumbnail
 from retouch.imaging import FIT_MAX_BYTES, UnreadableImage, shown_size
 from retouch.ports import App, Inbox, Outbox
-from retouch.sheets import Picture, Record, Sheet, Shown, page, record_in
+from retouch.sheets import (
+    WITH_A_PAGE,
+    Picture,
+    Record,
+    Sheet,
+    Shown,
+    of_one_drop,
+    page,
+    part_folders,
+    record_in,
+    renewed,
+)
 
 LONGEST_SIDE: Final = 480
 """Of a thumbnail, in pixels."""
@@ -51,6 +65,8 @@ def sheet(app: App, folder: str, job_id: str, deadline: float) -> str | None:
 
     for place in (folder, f"{folder}/{job_id}"):
         if (key := write_page(buckets, place, job_id, in_time=in_time)) is not None:
+            # Only now: of two that end at once, neither may have seen the other's end before.
+            _lead_on(buckets, place, in_time)
             return key
     return None
 
@@ -76,7 +92,7 @@ def write_page(
         record = read_record(buckets.outbox, folder)
         if record is None or job_id not in (None, record.job_id):
             return None
-        made = page(look_at(buckets, folder, record, in_time=in_time))
+        made = page(whole(buckets, look_at(buckets, folder, record, in_time=in_time)))
         body = made.encode("utf-8", "replace")
         try:
             buckets.outbox.put_stream(key, iter((body,)), "text/html; charset=utf-8", over=over)
@@ -86,6 +102,57 @@ def write_page(
         else:
             return key
     raise AssertionError("not reached")
+
+
+def whole(buckets: Buckets, sheet: Sheet) -> Sheet:
+    """A sheet that knows which other jobs of its drop have a page."""
+    folders = part_folders(sheet.record)
+    if sheet.folder not in folders:
+        return sheet  # another drop has taken the folders over; where the others went is not known
+    parts = [(folder, _has_page(buckets.outbox, sheet.record, folder)) for folder in folders]
+    return replace(sheet, parts=parts)
+
+
+def _has_page(outbox: Outbox, record: Record, folder: str) -> bool:
+    """Whether a job of a record's drop has come so far, in that folder, that it has a page."""
+    other = read_record(outbox, folder)
+    return other is not None and of_one_drop(record, other) and other.status in WITH_A_PAGE
+
+
+def _lead_on(buckets: Buckets, folder: str, in_time: Callable[[], bool]) -> None:
+    """Once all jobs of a drop have ended, let each of their pages lead to all others.
+
+    Raises:
+        Conflict: as `sheet`.
+    """
+    record = read_record(buckets.outbox, folder)
+    parts = () if record is None else whole(buckets, Sheet(folder, record)).parts
+    if not all(there for _, there in parts):
+        return
+    for place, _ in parts:
+        if in_time():
+            _renew(buckets.outbox, place, parts)
+
+
+def _renew(outbox: Outbox, folder: str, parts: Sequence[tuple[str, bool]]) -> None:
+    key = keys.page_key(folder)
+    for tries_left in reversed(range(_TRIES)):
+        over = outbox.current(key)
+        record, data = read_record(outbox, folder), outbox.read(key, None)
+        if over is None or record is None or data is None:
+            return  # whoever makes it sees that all have ended
+        html = data.decode("utf-8", "replace")
+        made = renewed(html, Sheet(folder, record, parts=parts))
+        if made == html:
+            return
+        body = made.encode("utf-8", "replace")
+        try:
+            outbox.put_stream(key, iter((body,)), "text/html; charset=utf-8", over=over)
+        except Conflict:
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 def read_record(outbox: Outbox, folder: str) -> Record | None:

@@ -42,7 +42,7 @@ from retouch.jobs import (
     wait_for,
 )
 from retouch.parts import Part
-from retouch.ports import App, Errand, Listed, Stored, Sweep
+from retouch.ports import App, Errand, Listed, Store, Stored, Sweep
 from retouch.records import cost_of, place, publish, tell_alerts, together
 from retouch.resolving import (
     OurRecord,
@@ -281,6 +281,7 @@ def _new_job(app: App, drop: _Drop, part: Part, job_id: str, ids: tuple[str, ...
             number=part.number,
             of=part.of,
             variant=part.variant,
+            variants=tuple(one.variant for one in drop.reading.parts if one.variant is not None),
             step=part.step,
             steps=part.steps,
             previous=ids[part.number - 1] if chained and part.number > 0 else None,
@@ -351,7 +352,7 @@ def _supersede(app: App, before: str | None, root: str) -> None:
     A sidecar also replaces what the presets made of its image alone, if that is still queued.
     """
     latest = app.store.job(before) if before is not None else None
-    old = _first(app, latest) if latest is not None else None
+    old = first_of(app.store, latest) if latest is not None else None
     if old is None or old.job_id == root:
         return  # of this very drop, perhaps tried again
     why = "replaced by a newer version of the sidecar"
@@ -361,9 +362,9 @@ def _supersede(app: App, before: str | None, root: str) -> None:
         close_waiting(app, job_id, why, keep_folder=True)
 
 
-def _first(app: App, job: Job) -> Job:
+def first_of(store: Store, job: Job) -> Job:
     """The job that a job repeats, however often it was tried again; itself if it repeats none."""
-    while job.retry_of is not None and (before := app.store.job(job.retry_of)) is not None:
+    while job.retry_of is not None and (before := store.job(job.retry_of)) is not None:
         job = before
     return job
 

@@ -1,0 +1,56 @@
+"""What a name on the command line means: one job, or all that one drop made.
+
+A job's id is that job, and so is a folder of the outbox as `retouch jobs` lists it (`shoes/red/`).
+What somebody dropped, a sidecar's key or the image's, is every job that its latest version made: each
+variant and each step, and in place of one that was tried again the job that repeats it.
+"""
+
+from __future__ import annotations
+
+from retouch import keys
+from retouch.jobs import Job
+from retouch.ports import Store
+from retouch.steps.submit import first_of, parts_of
+
+
+def jobs_named(store: Store, name: str) -> tuple[Job, ...]:
+    """The jobs that a name means, in the order of the sidecar's parts; none where there is none."""
+    job = store.job(name)
+    if job is not None:
+        return (job,)
+    latest = _latest(store, name)
+    if latest is None:
+        return ()
+    return (latest,) if name.endswith("/") else _of_its_drop(store, latest)
+
+
+def _latest(store: Store, name: str) -> Job | None:
+    """The latest job under a key; for an image's, of all that may describe it.
+
+    One that has lost its folder for good, to a sidecar that goes before it, comes last.
+    """
+    is_image = keys.classify(name) is keys.Kind.IMAGE
+    names = (name, *(keys.sidecars_of(name) if is_image else ()))
+    ids = [store.latest_job_of(one) for one in names]
+    # An image without a sidecar stands under its own key until one comes.
+    ids.append(store.record_of_lone(name if is_image else name.removesuffix(".json")))
+    found = [job for job_id in ids if job_id is not None and (job := store.job(job_id)) is not None]
+
+    def rank(job: Job) -> tuple[bool, float]:
+        return not job.folder.endswith(f"/{job.job_id}"), job.created_at
+
+    return max(found, key=rank, default=None)
+
+
+def _of_its_drop(store: Store, latest: Job) -> tuple[Job, ...]:
+    """All jobs of the drop that a job belongs to, as far as they were entered."""
+    ids = parts_of(first_of(store, latest))
+    found = [job for job_id in ids if (job := store.job(job_id)) is not None]
+    return tuple(_last_of(store, job) for job in found) or (latest,)
+
+
+def _last_of(store: Store, job: Job) -> Job:
+    """The job that a job was tried again as, however often."""
+    while job.retried_as is not None and (after := store.job(job.retried_as)) is not None:
+        job = after
+    return job
