@@ -64,6 +64,23 @@ def test_everything_listens_on_loopback_only(stack: Running) -> None:
         assert listening_on(urlsplit(url).port or 0) == {"0100007F"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's count of pages")
+def test_what_lies_in_the_buckets_does_not_lie_in_memory(stack: Running) -> None:
+    def held() -> int:
+        pages = Path(f"/proc/{stack.engine_pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    user, inbox = User(stack), stack.outputs["InboxBucket"]
+    key, size, before = "big #+% 图片 🎨/.ignored", 8 << 20, held()
+    versions = {user.put(key, bytes([number]) * size): bytes([number]) for number in range(24)}
+    user.s3.delete_object(Bucket=inbox, Key=key)
+
+    until(lambda: held() - before < 4 * size or None, "the memory is given back")
+    for version, byte in versions.items():
+        body = user.s3.get_object(Bucket=inbox, Key=key, VersionId=version)["Body"].read()
+        assert (len(body), body[:1]) == (size, byte)
+
+
 def test_two_stacks_work_side_by_side_and_inputs_may_go_by_url(stack: Running) -> None:
     blueprint = Blueprint(name="beside", time_scale=0.1, parameters={"InputDelivery": "presigned"})
     with temporary(blueprint) as beside:
