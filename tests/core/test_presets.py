@@ -341,3 +341,104 @@ def test_a_newer_version_of_an_image_alone_whose_event_was_lost_is_found() -> No
     world.run(3600)
 
     assert len(world.provider.billed) == 2
+
+
+# --- fields that the entries of a preset go before ----------------------------------------
+
+
+VARIANTS = [{"name": "blue", "prompt": "in blue"}, {"name": "red", "prompt": "in red"}]
+
+
+def warned(world: World, job_ids: tuple[str, ...]) -> list[list[tuple[str, str]]]:
+    """The warnings of each job, as its record has them."""
+    records = [world.outbox.record(world.store.the_job(job_id).folder) for job_id in job_ids]
+    return [[(w["field"], w["message"]) for w in record["warnings"]] for record in records]
+
+
+def test_a_prompt_that_every_variant_of_a_preset_goes_before_is_warned_of_in_every_job() -> None:
+    world = World()
+    world.drop("_preset.json", preset(**WHOLE, variants=VARIANTS))
+    world.drop("red.png", PHOTO)
+
+    ids = world.drop("red.png.json", preset(prompt="as I say", parameters={"seed": 7}))
+
+    for warnings in warned(world, ids):
+        ((field, message),) = warnings
+        assert field == "prompt"
+        assert "red.png.json has no effect" in message
+        assert "every entry of variants in _preset.json" in message
+        assert '"variants": null' in message
+    jobs = [world.store.the_job(job_id) for job_id in ids]
+    assert [job.prompt for job in jobs] == ["in blue", "in red"]
+
+
+def test_what_the_warning_advises_gives_the_prompt_its_effect() -> None:
+    world = World()
+    world.drop("_preset.json", preset(**WHOLE, variants=VARIANTS))
+    world.drop("red.png", PHOTO)
+
+    (job_id,) = world.drop("red.png.json", preset(prompt="as I say", variants=None))
+
+    assert world.store.the_job(job_id).prompt == "as I say"
+    assert warned(world, (job_id,)) == [[]]
+
+
+def test_a_locked_variants_field_is_warned_of_with_what_can_be_done_there() -> None:
+    world = World()
+    world.drop("_preset.json", preset(**WHOLE, variants=VARIANTS, locked=["variants"]))
+    world.drop("red.png", PHOTO)
+
+    ids = world.drop("red.png.json", preset(prompt="as I say"))
+
+    (message,) = {message for warnings in warned(world, ids) for _, message in warnings}
+    assert '"variants": null' not in message
+    assert "leave it out" in message
+    assert "is locked by _preset.json" in message
+
+
+def test_a_nearer_preset_s_field_and_one_name_in_parameters_are_warned_of_too() -> None:
+    world = World()
+    steps = [
+        {"function": "description_edit", "prompt": "a", "parameters": {"seed": 1}},
+        {"function": "super_resolution", "prompt": "b", "parameters": {"seed": 2}},
+    ]
+    world.drop("_preset.json", preset(model=WANX, steps=steps))
+    world.drop("shoes/_preset.json", preset(prompt="nearer", parameters={"seed": 3}))
+    world.inbox.put("shoes/red.png", PHOTO)
+
+    ids = submit(world, "shoes/red.png", settled=True)
+
+    for warnings in warned(world, ids):
+        assert [field for field, _ in warnings] == ["prompt", "parameters.seed"]
+        assert all("shoes/_preset.json has no effect" in message for _, message in warnings)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"prompt": "as I say", "variants": [{"name": "own", "prompt": "own"}]},
+        {"prompt": "in blue"},
+        {"parameters": {"n": 2}},
+    ],
+)
+def test_what_has_an_effect_somewhere_or_is_the_sidecar_s_own_is_not_warned_of(
+    said: dict[str, Any],
+) -> None:
+    world = World()
+    variants = [{"prompt": "in blue"}, {"prompt": "in red", "parameters": {"n": 1}}]
+    world.drop("_preset.json", preset(**WHOLE, variants=variants))
+    world.drop("red.png", PHOTO)
+
+    ids = world.drop("red.png.json", preset(**said))
+
+    assert all(warnings == [] for warnings in warned(world, ids))
+
+
+def test_a_prompt_that_one_variant_of_a_preset_leaves_alone_is_not_warned_of() -> None:
+    world = World()
+    world.drop("_preset.json", preset(**WHOLE, variants=[{"prompt": "in blue"}, {}]))
+    world.drop("red.png", PHOTO)
+
+    ids = world.drop("red.png.json", preset(prompt="as I say"))
+
+    assert warned(world, ids) == [[], []]
