@@ -1350,6 +1350,12 @@ def retried(job: Job, as_job: str, now: float) -> tuple[Job, Writes]:
     return noted, (PutJob(noted),)
 
 
+def outdated(job: Job, warnings: tuple[Finding, ...], now: float) -> tuple[Job, Writes]:
+    """Note on a closed job, in its warnings, that something newer lies elsewhere."""
+    noted = _touch(job, now, warnings=warnings)
+    return noted, (PutJob(noted),)
+
+
 # --- results at risk ----------------------------------------------------------------------------------
 
 

@@ -442,3 +442,117 @@ def test_a_prompt_that_one_variant_of_a_preset_leaves_alone_is_not_warned_of() -
     ids = world.drop("red.png.json", preset(prompt="as I say"))
 
     assert warned(world, ids) == [[], []]
+
+
+# --- what was refused before a preset was mended ----------------------------------------
+
+UNFIT = picture(kind="GIF")
+"""Of a format that the model does not take; `fit` makes it do."""
+
+
+def refused_alone(world: World, **fields: Any) -> Job:
+    world.drop("shoes/_preset.json", preset(**WHOLE, **fields))
+    world.inbox.put("shoes/red.png", UNFIT)
+    (job_id, *_) = submit(world, "shoes/red.png", settled=True)
+    job = world.store.the_job(job_id)
+    assert job.status is Status.REJECTED
+    return job
+
+
+def notes_on(world: World, folder: str) -> list[str]:
+    return [warning["message"] for warning in world.outbox.record(folder)["warnings"]]
+
+
+def test_a_mended_preset_makes_no_order_by_itself_of_an_image_refused_before() -> None:
+    world = World()
+    refused_alone(world)
+
+    world.drop("shoes/_preset.json", preset(**WHOLE, fit=True))
+    world.run(2000)
+
+    assert world.outbox.record("shoes/red")["status"] == "REJECTED"
+    assert world.provider.billed == []
+
+
+@pytest.mark.parametrize("how", ["drop", "retry"])
+def test_an_image_refused_before_is_made_when_it_is_dropped_or_tried_again(how: str) -> None:
+    world = World()
+    refused = refused_alone(world)
+    world.drop("shoes/_preset.json", preset(**WHOLE, fit=True))
+
+    if how == "drop":
+        world.drop("shoes/red.png", UNFIT)
+    else:
+        world.operate("retry", refused.job_id)
+    world.run(100)
+
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+    assert "shoes/red/red-1.png" in world.outbox.results()
+    assert len(world.provider.billed) == 1
+
+
+def test_a_refusal_says_where_to_look_once_the_folder_s_preset_makes_variants() -> None:
+    world = World()
+    refused = refused_alone(world)
+    world.drop("shoes/_preset.json", preset(**WHOLE, fit=True, variants=VARIANTS))
+
+    world.drop("shoes/red.png", UNFIT)
+    world.run(100)
+
+    record = world.outbox.record("shoes/red")
+    assert (record["job_id"], record["status"]) == (refused.job_id, "REJECTED")
+    (note,) = notes_on(world, "shoes/red")
+    assert "older drop" in note
+    assert note.endswith("in shoes/red/blue, shoes/red/red")
+    for folder in ("shoes/red/blue", "shoes/red/red"):
+        assert world.outbox.record(folder)["status"] == "SUCCEEDED"
+        assert notes_on(world, folder) == []
+    told = [note.attributes["status"] for note in world.notices.notifications]
+    assert told == ["REJECTED", "SUCCEEDED", "SUCCEEDED"]
+
+
+def test_refused_variants_say_where_to_look_once_there_is_one_job() -> None:
+    world = World()
+    refused_alone(world, variants=VARIANTS)
+    world.drop("shoes/_preset.json", preset(**WHOLE, fit=True))
+
+    world.drop("shoes/red.png", UNFIT)
+    world.run(100)
+
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+    for folder in ("shoes/red/blue", "shoes/red/red"):
+        (note,) = notes_on(world, folder)
+        assert note.endswith("in shoes/red")
+
+
+def test_another_sidecar_with_variants_of_an_image_refused_alone_is_pointed_to() -> None:
+    world = World()
+    refused_alone(world)
+
+    world.drop("shoes/red.json", preset(fit=True, variants=VARIANTS))
+    world.run(100)
+
+    (note,) = notes_on(world, "shoes/red")
+    assert "shoes/red/blue" in note
+
+
+def test_a_later_drop_of_another_shape_is_the_one_that_is_pointed_to() -> None:
+    world = World()
+    refused_alone(world)
+    for names in (("a", "b"), ("c", "d")):
+        variants = [{"name": name, "prompt": name} for name in names]
+        world.drop("shoes/red.png.json", preset(fit=True, variants=variants))
+        world.run(100)
+
+    (note,) = notes_on(world, "shoes/red")
+    assert note.endswith("shoes/red/c, shoes/red/d")
+
+
+def test_a_refusal_whose_place_a_newer_drop_takes_is_not_told_of_again() -> None:
+    world = World()
+    refused = refused_alone(world)
+
+    world.drop("shoes/red.png.json", preset(fit=True))
+    world.run(100)
+
+    assert world.notices.statuses(refused.job_id) == ["REJECTED"]

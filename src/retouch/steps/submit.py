@@ -65,6 +65,8 @@ from retouch.steps.entering import enter
 
 STEP_FAILED: Final = "StepFailed"
 """The code of a job whose step before it has not ended well."""
+_NEWER: Final = "this record is of an older drop; what came after it is in "
+_FEW: Final = 3
 _SWEEP_SECONDS: Final = 900.0
 """So often the whole inbox is looked through for objects whose events never came."""
 _MADE_SECONDS: Final = 90 * 24 * 3600
@@ -150,6 +152,16 @@ class _Drop:
                 found += planned if isinstance(planned, list) else planned.problems
         return list(dict.fromkeys(found))
 
+    @property
+    def folders(self) -> list[str]:
+        """Where its records will be; none where another sidecar goes before."""
+        base = keys.outbox_folder(self.key)
+        if self.problems:
+            return [base]
+        if any(isinstance(planned, Outranked) for planned in self.plans):
+            return []
+        return [keys.part_folder(base, part.folder) for part in self.reading.parts]
+
 
 def _submit_sidecar(app: App, key: str) -> tuple[str, ...]:
     """Handle the sidecar of that key, if there is one; the ids of its jobs."""
@@ -187,7 +199,7 @@ def _judge_sidecar(app: App, key: str, changed: list[Job]) -> tuple[str, ...]:
     # sleeps over a newer version finds, at the latest at the commit, that its job is the latest.
     if app.inbox.head(key) != dropped:
         raise Conflict(f"{key} was overwritten just now")
-    _supersede(app, drop.before, root)
+    _replace_older(app, drop)
     return _enter(app, drop, changed)
 
 
@@ -345,20 +357,47 @@ def _repeat(app: App, job: Job) -> None:
         app.kicks.kick(job.lane)
 
 
-def _supersede(app: App, before: str | None, root: str) -> None:
-    """A newer version of a sidecar replaces what of an older one still waits, or is held.
+def _supersede(app: App, before: str | None, root: str) -> list[str]:
+    """A newer version of a sidecar replaces what of an older one still waits, or is held; the ids of
+    all jobs of that.
 
     A sidecar also replaces what the presets made of its image alone, if that is still queued.
     """
     latest = app.store.job(before) if before is not None else None
     old = _first(app, latest) if latest is not None else None
     if old is None or old.job_id == root:
-        return  # of this very drop, perhaps tried again
+        return []  # of this very drop, perhaps tried again
     why = "replaced by a newer version of the sidecar"
     if old.sidecar_version is None and old.presets:
         why = "replaced by the image's sidecar"
-    for job_id in _all_of(app, old):
-        close_waiting(app, job_id, why, keep_folder=True)
+    older = _all_of(app, old)
+    for job_id in older:
+        close_waiting(app, job_id, why)
+    return older
+
+
+def _replace_older(app: App, drop: _Drop) -> None:
+    """What a drop replaces is closed, and ended records that it will not write over point to its own.
+
+    A drop that made one job and now makes variants has its records elsewhere: whoever looks where the
+    older one is must not take it for the answer.
+    """
+    older = _supersede(app, drop.before, drop.root)
+    folders = drop.folders
+    own = [part_id(drop.root, part.number) for part in drop.reading.parts]
+    for job_id in dict.fromkeys((*older, drop.holders[keys.outbox_folder(drop.key)])):
+        job = app.store.job(job_id) if job_id is not None and job_id not in own else None
+        if job is None or not folders or not job.status.terminal or job.folder in folders:
+            continue
+        if app.store.latest_job_of(place(job.folder)) != job.job_id:
+            continue  # its record lies aside already
+        more = f" and {len(folders) - _FEW} more" if len(folders) > _FEW else ""
+        note = Finding(field="", message=f"{_NEWER}{', '.join(folders[:_FEW])}{more}")
+        if note not in job.warnings:
+            kept = tuple(old for old in job.warnings if not old.message.startswith(_NEWER))
+            noted, writes = jobs.outdated(job, (*kept, note), app.clock.now())
+            app.store.commit(writes)
+            publish(app, noted)
 
 
 def _first(app: App, job: Job) -> Job:
@@ -654,7 +693,7 @@ def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple
         return ()
     if app.inbox.head(key) != dropped:
         raise Conflict(f"{key} was overwritten just now")
-    _supersede(app, drop.before, root)
+    _replace_older(app, drop)
     ids = _enter(app, drop, changed)
     app.store.forget_lone(key)
     return ids
@@ -835,9 +874,9 @@ def _close_stand_in(
             close_waiting(app, job_id, f"{key}: {why}")
 
 
-def close_waiting(app: App, job_id: str, why: str, *, keep_folder: bool = False) -> None:
+def close_waiting(app: App, job_id: str, why: str) -> None:
     """Close a job that waits for what no longer matters, or that presets made of an image alone and
-    that is still queued. Of such its folder is left to others.
+    that is still queued. Its record stays where it is until another job takes that place.
     """
     job = app.store.job(job_id)
     alone = job is not None and job.sidecar_version is None
@@ -846,8 +885,7 @@ def close_waiting(app: App, job_id: str, why: str, *, keep_folder: bool = False)
     ):
         return
     note = Finding(field="", message=why)
-    folder = f"{job.folder}/{job.job_id}" if alone and not keep_folder else job.folder
-    noted = job.model_copy(update={"problems": (note,), "missing": (), "folder": folder})
+    noted = job.model_copy(update={"problems": (note,), "missing": ()})
     closed, writes = jobs.replaced(noted, app.clock.now())
     app.store.commit(writes)
     publish(app, closed)
