@@ -556,3 +556,32 @@ def test_a_refusal_whose_place_a_newer_drop_takes_is_not_told_of_again() -> None
     world.run(100)
 
     assert world.notices.statuses(refused.job_id) == ["REJECTED"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("shoes/_preset.json", {}),
+        ("shoes/red.png.json", {}),
+        ("shoes/red.json", {}),
+        ("shoes/both.json", {"images": ["red.png"]}),
+    ],
+)
+def test_an_image_that_waited_does_not_seem_to_wait_once_variants_are_made_of_it(
+    name: str, fields: dict[str, Any]
+) -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    world.run(OVERDUE_SECONDS + 120)
+    assert world.outbox.record("shoes/red")["status"] == "WAITING"
+
+    world.drop(name, preset(**WHOLE, variants=VARIANTS, **fields))
+    world.run(100)
+
+    record = world.outbox.record("shoes/red")
+    assert record["status"] == "CANCELED"
+    folder = "shoes/both" if fields else "shoes/red"
+    (problem,) = record["problems"]
+    assert f"{folder}/blue" in problem["message"]
+    assert world.outbox.record(f"{folder}/blue")["status"] == "SUCCEEDED"
+    assert not world.store.recorded

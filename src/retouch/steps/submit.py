@@ -109,6 +109,11 @@ def part_id(root: str, number: int) -> str:
     return root if number == 0 else _id_of(f"{root}\0{number}")
 
 
+def stand_in_id(key: str, version_id: str) -> str:
+    """The id of the record that stands for a version of an image until a sidecar or a preset comes."""
+    return _id_of(f"{key}\0{version_id}\0alone")
+
+
 def parts_of(root: Job) -> tuple[str, ...]:
     """The ids of all jobs of the drop whose first job that is."""
     return tuple(part_id(root.job_id, n) for n in range(1 if root.part is None else root.part.of))
@@ -245,12 +250,6 @@ def _enter(app: App, drop: _Drop, changed: list[Job]) -> tuple[str, ...]:
             fresh = fresh.model_copy(update={"chain_estimate": _cost_of_all(app, drop)})
         notes: tuple[NoteLatest, ...] = (NoteLatest(drop.key, drop.root, over=before),)
         if job is None:
-            held = drop.holders[fresh.folder]
-            notes = (*notes, NoteLatest(place(fresh.folder), job_id, over=held))
-        elif job.presets != fresh.presets:
-            # It stood for an image that waited for a sidecar, or a preset.
-            names = ("presets", "part", "folder", "chain_estimate")
-            job = job.model_copy(update={name: getattr(fresh, name) for name in names})
             held = drop.holders[fresh.folder]
             notes = (*notes, NoteLatest(place(fresh.folder), job_id, over=held))
         decided = _decide(app, job or fresh, planned, notes, wait=part.follows)
@@ -516,8 +515,11 @@ def queue(
     app.store.note_lane(lane)
     used = (*job.images, *([] if job.mask is None else [job.mask]))
     images = {i.key: i for i in used if not i.is_url and i.made_by is None}
+    if job.sidecar_version is None:
+        images.pop(job.sidecar.removesuffix(".json"), None)  # its own, which it is made of alone
     for image in images.values():
-        _close_stand_in(app, image.key, f"used by {job.sidecar}", image.version_id, but=job)
+        why = f"used by {job.sidecar}, see {job.folder}"
+        _close_stand_in(app, image.key, why, image.version_id)
     queued = enter(app, job, lane, arrived=arrived, notes=notes)
     for key in images:
         app.store.forget_lone(key)
@@ -673,10 +675,9 @@ def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple
     job = app.store.job(root)
     if job is not None and job.status is not Status.WAITING and job.part is None:
         _repeat(app, job)
+        _taken_on(app, key, job.folder)
         return (root,)
-    begun = job is not None and bool(job.presets)
-    pinned = job.presets if job is not None and begun else None
-    reading = read_alone(app.inbox, f"{key}.json", pinned)
+    reading = read_alone(app.inbox, f"{key}.json", None if job is None else job.presets)
     may_be = keys.is_image_name(key) and not keys.is_mask_name(key)
     if not may_be or not reading.whole or reading.problems:
         app.store.note_lone(key, app.clock.now())
@@ -688,15 +689,20 @@ def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple
         # The preset is wrong, which its owner is told of once; the image waits for a better one.
         app.store.note_lone(key, app.clock.now())
         return ()
-    if not settled and not begun:
+    if not settled and job is None:
         app.uploads.announce(Errand(key=key, settled=True))
         return ()
     if app.inbox.head(key) != dropped:
         raise Conflict(f"{key} was overwritten just now")
     _replace_older(app, drop)
     ids = _enter(app, drop, changed)
-    app.store.forget_lone(key)
+    _taken_on(app, key, drop.folders[0])
     return ids
+
+
+def _taken_on(app: App, key: str, folder: str) -> None:
+    """The presets make jobs of an image, whose records are in `folder`: nothing need stand for it."""
+    _no_longer_lone(app, key, f"it is made under the presets of its folder, see {folder}")
 
 
 def _submit_preset(app: App, key: str) -> tuple[str, ...]:
@@ -801,7 +807,7 @@ def record_lone(app: App, key: str) -> str | None:
         return "announced"
     sidecar = f"{key}.json"
     reading = read_alone(app.inbox, sidecar)
-    job_id = job_id_of(key, dropped.version_id)
+    job_id = stand_in_id(key, dropped.version_id)
     older = app.store.record_of_lone(key)
     if older is not None and older != job_id:
         close_waiting(app, older, f"{key}: replaced by a newer version")
@@ -859,18 +865,14 @@ def _no_longer_lone(app: App, key: str, why: str) -> None:
     app.store.forget_lone(key)
 
 
-def _close_stand_in(
-    app: App, key: str, why: str, version_id: str | None = None, but: Job | None = None
-) -> None:
+def _close_stand_in(app: App, key: str, why: str, version_id: str | None = None) -> None:
     """Close what stood for an image without a sidecar, if anything did: its record, or the jobs that
-    the presets made of that version of it, if they have not been sent. Never the drop of the job `but`.
+    the presets made of that version of it, if they have not been sent.
     """
     made = None if version_id is None else app.store.job(job_id_of(key, version_id))
     ids = () if made is None else parts_of(made)
-    same = but is not None and but.sidecar_version is None and but.sidecar == f"{key}.json"
-    own = ids if same else ()
     for job_id in dict.fromkeys((app.store.record_of_lone(key), *ids)):
-        if job_id is not None and job_id not in own:
+        if job_id is not None:
             close_waiting(app, job_id, f"{key}: {why}")
 
 
@@ -945,7 +947,8 @@ def sweep(app: App, deadline: float) -> str | None:
 
 def _make_up_for(app: App, listed: Listed) -> None:
     """Have an object handled if nothing shows that its event was."""
-    own = app.store.job(job_id_of(listed.key, listed.version_id))
+    ids = (make_id(listed.key, listed.version_id) for make_id in (job_id_of, stand_in_id))
+    own = next((job for job_id in ids if (job := app.store.job(job_id)) is not None), None)
     seen = own is not None and all(app.store.job(part) is not None for part in parts_of(own))
     match keys.classify(listed.key):
         case keys.Kind.SIDECAR:
