@@ -596,24 +596,24 @@ def _why_not(before: Job) -> str:
     return f"{said[:800]}; `retouch retry` goes on there"
 
 
-def planned_again(
-    app: App, job: Job, presets: Sequence[Preset] | None = None
-) -> Plan | list[Problem]:
-    """What a job that is there asks for, read again, under its own presets or others."""
-    pinned = job.presets if presets is None else presets
+def planned_again(app: App, job: Job) -> Plan | list[Problem]:
+    """What a job that is there asks for, read again under its presets."""
     alone = None
     reading: Reading | OurRecord
     if job.sidecar_version is None:
         alone = job.sidecar.removesuffix(".json")
-        reading = read_alone(app.inbox, job.sidecar, pinned)
+        reading = read_alone(app.inbox, job.sidecar, job.presets)
     else:
         dropped = Stored(job.sidecar, job.sidecar_version, 0)
-        reading = read_drop(app.inbox, job.sidecar, dropped, pinned)
+        reading = read_drop(app.inbox, job.sidecar, dropped, job.presets)
     if isinstance(reading, OurRecord):
         return [reading.problem]
     of, number = (1, 0) if job.part is None else (job.part.of, job.part.number)
     if not reading.problems and len(reading.parts) != of:
-        said = f"now asks for {len(reading.parts)} jobs, and not for {of}; drop it again"
+        made = "one" if of == 1 else str(of)
+        said = (
+            f"it asks for {len(reading.parts)} jobs, and there was {made} to retry; drop it again"
+        )
         return [Problem("", said)]
     if reading.problems:
         return list(reading.problems)
@@ -636,16 +636,20 @@ def planned_again(
     return planned
 
 
-def submit_again(app: App, job: Job, notes: tuple[NoteLatest, ...]) -> Job:
-    """Judge anew what a refused drop asks for, under the presets there are now, as the job given;
-    `notes` as in `_decide`.
-    """
-    now_there = tuple(
+def presets_now(app: App, job: Job) -> tuple[Preset, ...]:
+    """The presets that lie above a job's sidecar now."""
+    return tuple(
         Preset(key=key, version_id=stored.version_id)
         for key in keys.presets_above(job.sidecar)
         if (stored := app.inbox.head(key)) is not None
     )
-    job = job.model_copy(update={"presets": now_there})
+
+
+def submit_again(app: App, job: Job, notes: tuple[NoteLatest, ...]) -> Job:
+    """Judge anew what a refused drop asks for, under the presets there are now, as the job given;
+    `notes` as in `_decide`.
+    """
+    job = job.model_copy(update={"presets": presets_now(app, job)})
     planned = planned_again(app, job)
     if isinstance(planned, list):
         return _reject(app, job, planned, notes=notes)
