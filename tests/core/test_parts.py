@@ -334,6 +334,7 @@ def test_a_chain_is_priced_as_a_whole_and_not_begun_where_it_would_not_come_to_i
     assert record["chain_estimate"]["images"] == 3
     assert record["estimate"]["images"] == 1
     assert record["held"]["reason"] == "images_per_day"
+    assert record["held"]["message"].startswith("its 3 steps together make up to 3 images")
     assert world.provider.calls == []
 
     world.operate("release", jobs[0].job_id)
