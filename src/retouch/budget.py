@@ -167,8 +167,10 @@ class Estimate:
     def without_price(self) -> str:
         """Why there is no cost that could be held against a limit."""
         if self.currency is not None:
-            its = f"{self._chain} are" if self.steps else "the price of its model is"
-            return f"{its} in {self.currency}"
+            prices = (
+                f"prices of its {self.steps} steps are" if self.steps else "price of its model is"
+            )
+            return f"the {prices} in {self.currency}"
         if self.steps:
             return f"{self._chain} have no price in one currency"
         return "there is no price for its model"

@@ -680,6 +680,22 @@ def _unheld(job: Job) -> Writes:
     return (Dequeue(held_queue(job.held.scope), job.queue_key),)
 
 
+def no_longer_in_turn(place: Enqueue, job: Job | None, now: float) -> tuple[Job | None, Writes]:
+    """Take a place out of the order of those that wait for room, if its job does not wait there.
+
+    The job is written with it, so that one that is held there at this very moment keeps its place.
+    """
+    if job is not None and job.status is Status.HELD and job.queue_key == place.queue_key:
+        held = job.held
+        if held is not None and held.by_itself and held_queue(held.scope) == place.lane:
+            return job, ()
+    out = Dequeue(place.lane, place.queue_key)
+    if job is None:
+        return None, (out,)
+    touched = _touch(job, now)
+    return touched, (PutJob(touched), out)
+
+
 def charges(charged: Charged, images: int, cost: int) -> Writes:
     """The writes that count so many images and millionths in each scope of `charged`."""
     return tuple(
