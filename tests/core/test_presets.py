@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from retouch.budget import Budget
 from retouch.jobs import OVERDUE_SECONDS, Job, Status
 from retouch.ports import SETTLE_SECONDS
 from retouch.steps.submit import job_id_of, submit
@@ -585,3 +586,62 @@ def test_an_image_that_waited_does_not_seem_to_wait_once_variants_are_made_of_it
     assert f"{folder}/blue" in problem["message"]
     assert world.outbox.record(f"{folder}/blue")["status"] == "SUCCEEDED"
     assert not world.store.recorded
+
+
+def test_what_replaced_a_held_job_leaves_no_word_of_its_being_held() -> None:
+    world = World(budget=Budget(images_per_day=0))
+    world.drop("red.png", PHOTO)
+    (held,) = world.drop("red.png.json", sidecar_json())
+    assert world.store.the_job(held).status is Status.HELD
+
+    world.drop("red.png.json", sidecar_json(prompt="newer"))
+
+    closed = world.store.the_job(held)
+    assert (closed.status, closed.held) == (Status.CANCELED, None)
+
+
+# --- an image alone under presets that do not fit together ----------------------------------------
+
+
+def not_together(world: World) -> None:
+    """Two presets of which each will do by itself."""
+    world.drop("shoes/_preset.json", preset(parameters={"upscale_factor": 2}))
+    world.drop("_preset.json", preset(**WHOLE))
+    refused = [job for job in world.store.jobs.values() if job.status is Status.REJECTED]
+    assert not refused, "neither preset is wrong by itself"
+
+
+def test_the_record_of_an_image_alone_says_which_presets_do_not_fit_together() -> None:
+    world = World()
+    not_together(world)
+    world.drop("shoes/red.png", PHOTO)
+
+    world.run(OVERDUE_SECONDS + 120)
+
+    record = world.outbox.record("shoes/red")
+    assert (record["status"], record["missing"]) == ("WAITING", ["shoes/red.png.json"])
+    (warning,) = record["warnings"]
+    assert warning["field"] == "parameters.upscale_factor"
+    assert "it stands in shoes/_preset.json" in warning["message"]
+    told = [note.attributes["status"] for note in world.notices.notifications]
+    assert told == ["WAITING"]
+
+    world.drop("shoes/_preset.json", preset())
+    world.run(100)
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+
+
+def test_the_record_of_an_image_says_so_too_where_the_presets_came_after_it() -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    world.run(OVERDUE_SECONDS + 120)
+    assert world.outbox.record("shoes/red")["warnings"] == []
+
+    not_together(world)
+    world.run(OVERDUE_SECONDS + 120)
+
+    (warning,) = world.outbox.record("shoes/red")["warnings"]
+    assert warning["field"] == "parameters.upscale_factor"
+    world.drop("shoes/_preset.json", preset(function="super_resolution"))
+    world.run(2 * OVERDUE_SECONDS)
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"

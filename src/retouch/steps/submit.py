@@ -394,7 +394,7 @@ def _replace_older(app: App, drop: _Drop) -> None:
         note = Finding(field="", message=f"{_NEWER}{', '.join(folders[:_FEW])}{more}")
         if note not in job.warnings:
             kept = tuple(old for old in job.warnings if not old.message.startswith(_NEWER))
-            noted, writes = jobs.outdated(job, (*kept, note), app.clock.now())
+            noted, writes = jobs.warned(job, (*kept, note), app.clock.now())
             app.store.commit(writes)
             publish(app, noted)
 
@@ -815,9 +815,14 @@ def record_lone(app: App, key: str) -> str | None:
     older = app.store.record_of_lone(key)
     if older is not None and older != job_id:
         close_waiting(app, older, f"{key}: replaced by a newer version")
-    job = None
-    if app.store.job(job_id) is None:
-        now = app.clock.now()
+    # What its presets lack is a sidecar's to say; where they lack nothing, they may not fit together.
+    problems = (
+        _drop(app, job_id, reading, None, key).problems if reading.whole else reading.problems
+    )
+    warnings = _as_findings(as_many_as_are_read(problems))
+    now, job = app.clock.now(), app.store.job(job_id)
+    writes: Writes = ()
+    if job is None:
         job = Job(
             job_id=job_id,
             version=1,
@@ -830,13 +835,15 @@ def record_lone(app: App, key: str) -> str | None:
             sidecar_version=None,
             folder=keys.outbox_folder(sidecar),
             missing=(sidecar,),
-            warnings=_as_findings(
-                as_many_as_are_read(_drop(app, job_id, reading, None, key).problems)
-            ),
+            warnings=warnings,
         )
-        app.store.commit((PutJob(job), *_place_of_stand_in(app, job)))
-    app.store.note_lone(key, app.clock.now(), job_id)
-    if job is not None:
+        writes = (PutJob(job), *_place_of_stand_in(app, job))
+    elif job.status is Status.WAITING and job.warnings != warnings:
+        job, writes = jobs.warned(job, warnings, now)
+    if writes:
+        app.store.commit(writes)
+    app.store.note_lone(key, now, job_id)
+    if writes:
         publish(app, job)
     if reading.whole and not reading.problems:
         # A preset has come, and only its event was lost.
