@@ -645,3 +645,27 @@ def test_the_record_of_an_image_says_so_too_where_the_presets_came_after_it() ->
     world.drop("shoes/_preset.json", preset(function="super_resolution"))
     world.run(2 * OVERDUE_SECONDS)
     assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+
+
+def test_what_is_no_job_by_its_name_is_recorded_once_and_not_looked_at_for_ever() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.drop("shoes/red.mask.png", mask_picture())
+
+    world.run(4 * OVERDUE_SECONDS)
+
+    assert world.outbox.record("shoes/red.mask")["status"] == "WAITING"
+    assert not world.store.alone
+    (job,) = world.store.jobs.values()
+    assert world.notices.statuses(job.job_id) == ["WAITING"]
+
+
+def test_an_image_that_waits_again_does_not_seem_refused() -> None:
+    world = World()
+    refused_alone(world)
+    world.drop("shoes/_preset.json", preset(parameters={"n": 1}))
+
+    world.drop("shoes/red.png", UNFIT)
+    world.run(OVERDUE_SECONDS + 120)
+
+    assert world.outbox.record("shoes/red")["status"] == "WAITING"

@@ -682,8 +682,7 @@ def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple
         _taken_on(app, key, job.folder)
         return (root,)
     reading = read_alone(app.inbox, f"{key}.json", None if job is None else job.presets)
-    may_be = keys.is_image_name(key) and not keys.is_mask_name(key)
-    if not may_be or not reading.whole or reading.problems:
+    if not _may_be_a_job(key, reading):
         app.store.note_lone(key, app.clock.now())
         return ()
     drop = _drop(app, root, reading, None, alone=key)
@@ -798,8 +797,8 @@ def _wait(app: App, job: Job, missing: tuple[str, ...], notes: Writes) -> Job | 
 def record_lone(app: App, key: str) -> str | None:
     """An image whose sidecar has not come: give it a record, which its owner is told of once.
 
-    It waits there for as long as it takes. Where a sidecar is there, only its event or the image's may
-    have been lost: then `submit` is told of the image again, and nothing is recorded.
+    It waits there for as long as it takes. Where a sidecar is there, or presets that make a job of it,
+    only an event may have been lost: then `submit` is told of the image again, and nothing is recorded.
     """
     dropped = app.inbox.head(key)
     if dropped is None:
@@ -815,10 +814,12 @@ def record_lone(app: App, key: str) -> str | None:
     older = app.store.record_of_lone(key)
     if older is not None and older != job_id:
         close_waiting(app, older, f"{key}: replaced by a newer version")
-    # What its presets lack is a sidecar's to say; where they lack nothing, they may not fit together.
-    problems = (
-        _drop(app, job_id, reading, None, key).problems if reading.whole else reading.problems
-    )
+    problems = list(reading.problems)
+    if _may_be_a_job(key, reading):
+        problems = _drop(app, job_id, reading, None, key).problems  # each will do, not together
+        if not problems:
+            app.uploads.announce(Errand(key=key))
+            return "announced"
     warnings = _as_findings(as_many_as_are_read(problems))
     now, job = app.clock.now(), app.store.job(job_id)
     writes: Writes = ()
@@ -845,17 +846,23 @@ def record_lone(app: App, key: str) -> str | None:
     app.store.note_lone(key, now, job_id)
     if writes:
         publish(app, job)
-    if reading.whole and not reading.problems:
-        # A preset has come, and only its event was lost.
-        app.uploads.announce(Errand(key=key))
     return "found alone"
 
 
+def _may_be_a_job(key: str, reading: Reading) -> bool:
+    """Whether an image alone is a job by its name and under its presets, unless its plan is refused."""
+    named = keys.is_image_name(key) and not keys.is_mask_name(key)
+    return named and reading.whole and not reading.problems
+
+
 def _place_of_stand_in(app: App, job: Job) -> Writes:
-    """The place in the outbox of an image that waits for its sidecar, unless a real job has it."""
+    """The place in the outbox of an image that waits for its sidecar, unless a real job has it that
+    was not refused.
+    """
     holder = app.store.latest_job_of(place(job.folder))
     held = app.store.job(holder) if holder is not None else None
-    if held is not None and (held.sidecar_version is not None or held.presets):
+    real = held is not None and (held.sidecar_version is not None or bool(held.presets))
+    if held is not None and real and held.status is not Status.REJECTED:
         return ()
     return (NoteLatest(place(job.folder), job.job_id, over=holder),)
 
