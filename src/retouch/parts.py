@@ -110,7 +110,7 @@ def without_effect(layers: Sequence[Layer], merged: Merged, parts: Sequence[Part
             continue
         locked = merged.locks.get(field)
         todo = (
-            f'"{field}": null in {source} does without them'
+            f'"{field}": null in {source} takes them out'
             if locked is None
             else f"leave it out, for {field} is locked by {locked}"
         )

@@ -42,7 +42,7 @@ from retouch.jobs import (
     wait_for,
 )
 from retouch.parts import Part
-from retouch.ports import App, Errand, Listed, Stored, Sweep
+from retouch.ports import App, Errand, Listed, Store, Stored, Sweep
 from retouch.records import cost_of, place, publish, tell_alerts, together
 from retouch.resolving import (
     OurRecord,
@@ -112,6 +112,11 @@ def part_id(root: str, number: int) -> str:
 def stand_in_id(key: str, version_id: str) -> str:
     """The id of the record that stands for a version of an image until a sidecar or a preset comes."""
     return _id_of(f"{key}\0{version_id}\0alone")
+
+
+def job_of(store: Store, key: str, version_id: str) -> Job | None:
+    """The first job that a version of an object made, or what stands for it as an image alone."""
+    return store.job(job_id_of(key, version_id)) or store.job(stand_in_id(key, version_id))
 
 
 def parts_of(root: Job) -> tuple[str, ...]:
@@ -965,8 +970,7 @@ def sweep(app: App, deadline: float) -> str | None:
 
 def _make_up_for(app: App, listed: Listed) -> None:
     """Have an object handled if nothing shows that its event was."""
-    ids = (make_id(listed.key, listed.version_id) for make_id in (job_id_of, stand_in_id))
-    own = next((job for job_id in ids if (job := app.store.job(job_id)) is not None), None)
+    own = job_of(app.store, listed.key, listed.version_id)
     seen = own is not None and all(app.store.job(part) is not None for part in parts_of(own))
     match keys.classify(listed.key):
         case keys.Kind.SIDECAR:
