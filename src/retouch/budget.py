@@ -141,11 +141,43 @@ class Sums:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job makes and costs at the most; the cost in millionths, 0 where there is no price."""
+    """What a job makes and costs at the most; the cost in millionths, 0 where there is no price.
+
+    `steps` says that it is of so many steps of a chain together.
+    """
 
     images: int
     cost: int = 0
     currency: str | None = None
+    steps: int | None = None
+
+    @property
+    def makes(self) -> str:
+        """In words, its images."""
+        what = f"{self._chain} make" if self.steps else "it makes"
+        return f"{what} up to {self.images} images"
+
+    @property
+    def costs(self) -> str:
+        """In words, its cost."""
+        what = f"{self._chain} cost" if self.steps else "it costs"
+        return f"{what} up to {_shown(self.cost)} {self.currency}"
+
+    @property
+    def without_price(self) -> str:
+        """Why there is no cost that could be held against a limit."""
+        if self.currency is not None:
+            prices = (
+                f"prices of its {self.steps} steps are" if self.steps else "price of its model is"
+            )
+            return f"the {prices} in {self.currency}"
+        if self.steps:
+            return f"{self._chain} have no price in one currency"
+        return "there is no price for its model"
+
+    @property
+    def _chain(self) -> str:
+        return f"its {self.steps} steps together"
 
 
 @dataclass(frozen=True)
@@ -254,7 +286,7 @@ def _too_much(estimate: Estimate, scope: str, budget: Budget) -> Hold | None:
         (Reason.IMAGES_PER_DAY, budget.images_per_day),
     ):
         if most is not None and estimate.images > most:
-            said = f"it makes up to {estimate.images} images, and {reason} of {_whose(scope)} is {most}"
+            said = f"{estimate.makes}, and {reason} of {_whose(scope)} is {most}"
             return hold(reason, said)
     for reason, costs in (
         (Reason.COST_PER_JOB, budget.cost_per_job),
@@ -264,15 +296,11 @@ def _too_much(estimate: Estimate, scope: str, budget: Budget) -> Hold | None:
             continue
         limit = costs.get(estimate.currency or "")
         if limit is None:
-            what = (
-                "there is no price for its model"
-                if estimate.currency is None
-                else f"the price of its model is in {estimate.currency}"
-            )
-            said = f"its cost cannot be estimated: {what}, and {reason} of {_whose(scope)} is in "
+            said = f"its cost cannot be estimated: {estimate.without_price}, and {reason} of "
+            said += f"{_whose(scope)} is in "
             return hold(Reason.NO_PRICE, said + ", ".join(costs))
         if estimate.cost > _most(limit):
-            said = f"it costs up to {_shown(estimate.cost)} {estimate.currency}, and {reason} of "
+            said = f"{estimate.costs}, and {reason} of "
             return hold(reason, said + f"{_whose(scope)} is {limit} {estimate.currency}")
     return None
 
@@ -290,7 +318,7 @@ def _no_room(estimate: Estimate, scope: str, budget: Budget, known: Circumstance
     if most is not None and used.images + estimate.images > most:
         return hold(
             Reason.IMAGES_PER_DAY,
-            f"it makes up to {estimate.images} images, and of the {most} that {_whose(scope)} may make "
+            f"{estimate.makes}, and of the {most} that {_whose(scope)} may make "
             f"a day {used.images} are used up on {known.day}",
         )
     limit = budget.cost_per_day.get(estimate.currency or "")
@@ -298,7 +326,7 @@ def _no_room(estimate: Estimate, scope: str, budget: Budget, known: Circumstance
     if limit is not None and spent + estimate.cost > _most(limit):
         return hold(
             Reason.COST_PER_DAY,
-            f"it costs up to {_shown(estimate.cost)} {estimate.currency}, and of the {limit} that "
+            f"{estimate.costs}, and of the {limit} that "
             f"{_whose(scope)} may spend a day {_shown(spent)} are used up on {known.day}",
         )
     if scope in known.before:

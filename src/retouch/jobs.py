@@ -680,6 +680,22 @@ def _unheld(job: Job) -> Writes:
     return (Dequeue(held_queue(job.held.scope), job.queue_key),)
 
 
+def no_longer_in_turn(place: Enqueue, job: Job | None, now: float) -> tuple[Job | None, Writes]:
+    """Take a place out of the order of those that wait for room, if its job does not wait there.
+
+    The job is written with it, so that one that is held there at this very moment keeps its place.
+    """
+    if job is not None and job.status is Status.HELD and job.queue_key == place.queue_key:
+        held = job.held
+        if held is not None and held.by_itself and held_queue(held.scope) == place.lane:
+            return job, ()
+    out = Dequeue(place.lane, place.queue_key)
+    if job is None:
+        return None, (out,)
+    touched = _touch(job, now)
+    return touched, (PutJob(touched), out)
+
+
 def charges(charged: Charged, images: int, cost: int) -> Writes:
     """The writes that count so many images and millionths in each scope of `charged`."""
     return tuple(
@@ -1261,10 +1277,7 @@ def withdraw(job: Job, lane: Lane | None, now: float) -> tuple[Job, Writes]:
     """Close a job on request before its call was made: waiting, held, queued, or admitted (with
     `lane`).
     """
-    closed, given_back = _closed(_touch(job, now, **_withdrawn(now)))
-    writes: Writes = (PutJob(closed), *_unheld(job), *given_back)
-    if job.status is Status.QUEUED and job.lane is not None and job.queue_key is not None:
-        writes = (*writes, Dequeue(job.lane, job.queue_key))
+    closed, writes = _taken_back(job, now, _withdrawn(now))
     if job.status is Status.ADMITTED and lane is not None:
         writes = (*writes, _put_lane(lane, slots=_without(lane, job)))
     return closed, writes
@@ -1272,11 +1285,13 @@ def withdraw(job: Job, lane: Lane | None, now: float) -> tuple[Job, Writes]:
 
 def _withdrawn(now: float) -> dict[str, object]:
     failure = Failure(code=CANCELED, message="cancelled by a person")
+    return {**_canceled(now), "failure": failure, "cancel_asked_at": now}
+
+
+def _canceled(now: float) -> dict[str, object]:
     return {
         "status": Status.CANCELED,
         "finished_at": now,
-        "failure": failure,
-        "cancel_asked_at": now,
         "missing": (),
         "held": None,
         "blocked": False,
@@ -1285,8 +1300,12 @@ def _withdrawn(now: float) -> dict[str, object]:
 
 def replaced(job: Job, now: float) -> tuple[Job, Writes]:
     """Close a waiting, held or queued job in whose place something else has come."""
-    ended = _touch(job, now, status=Status.CANCELED, finished_at=now, blocked=False)
-    closed, given_back = _closed(ended)
+    return _taken_back(job, now, _canceled(now))
+
+
+def _taken_back(job: Job, now: float, ended: dict[str, object]) -> tuple[Job, Writes]:
+    """Close a job and take it out of wherever it is queued."""
+    closed, given_back = _closed(_touch(job, now, **ended))
     writes: Writes = (PutJob(closed), *_unheld(job), *given_back)
     if job.status is Status.QUEUED and job.lane is not None and job.queue_key is not None:
         writes = (*writes, Dequeue(job.lane, job.queue_key))
@@ -1347,6 +1366,12 @@ def _unsent(source: Source) -> Source:
 def retried(job: Job, as_job: str, now: float) -> tuple[Job, Writes]:
     """Note on a closed job which one repeats it."""
     noted = _touch(job, now, retried_as=as_job)
+    return noted, (PutJob(noted),)
+
+
+def warned(job: Job, warnings: tuple[Finding, ...], now: float) -> tuple[Job, Writes]:
+    """Give a job these warnings in place of those that it has."""
+    noted = _touch(job, now, warnings=warnings)
     return noted, (PutJob(noted),)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Final
 
-from retouch.presets import Layer, Merged, merge
+from retouch.presets import BY_NAME, Layer, Merged, merge
 from retouch.registry import Json
 from retouch.sidecar import FIELDS, STEPS, VARIANTS, Problem, closest, shown
 
@@ -87,6 +87,43 @@ def unfold(merged: Merged) -> list[Part] | list[Problem]:
     under = _Locked(field, rest, merged.locks_against(field), merged.origins.get(field, ""))
     parts = _variants(under, found) if steps is None else _steps(under, found)
     return under.problems or parts
+
+
+def without_effect(layers: Sequence[Layer], merged: Merged, parts: Sequence[Part]) -> list[Problem]:
+    """Warnings of what was said after `variants` or `steps`, and which every entry of them goes before.
+
+    A sidecar's own entries are no surprise to who wrote it; those of a preset above it may be.
+    """
+    field = next((name for name in (VARIANTS, STEPS) if merged.raw.get(name) is not None), "")
+    holder = merged.origins.get(field)
+    sources = [layer.source for layer in layers]
+    if holder is None:
+        return []
+    later = merge(layers[sources.index(holder) + 1 :])
+    found = []
+    for path, source in later.origins.items():
+        name, _, inner = path.partition(".")
+        if name in (VARIANTS, STEPS, *(BY_NAME if not inner else ())):
+            continue
+        given = _at(later.raw, name, inner)
+        if any(_at(part.raw, name, inner) == given for part in parts):
+            continue
+        locked = merged.locks.get(field)
+        todo = (
+            f'"{field}": null in {source} takes them out'
+            if locked is None
+            else f"leave it out, for {field} is locked by {locked}"
+        )
+        said = f"of {source} has no effect: every entry of {field} in {holder} has its own; {todo}"
+        found.append(Problem(path, said))
+    return found
+
+
+def _at(raw: Mapping[str, Json], name: str, inner: str) -> Json:
+    value = raw.get(name)
+    if not inner:
+        return value
+    return value.get(inner) if isinstance(value, dict) else None
 
 
 def _check(field: str, at: int, entry: Json) -> list[Problem]:

@@ -21,7 +21,7 @@ from retouch.sidecar import Problem, closest, shown
 
 LOCKED: Final = "locked"
 BUDGET: Final = "budget"
-_BY_NAME: Final = ("parameters", "labels")
+BY_NAME: Final = ("parameters", "labels")
 """Fields that are merged name by name."""
 _OF_A_PRESET: Final = tuple(
     name for name in (*sidecar.FIELDS, sidecar.VARIANTS, sidecar.STEPS) if name != "images"
@@ -102,7 +102,7 @@ def _check_locked(locked: Json) -> Iterable[Problem]:
     for index, path in enumerate(locked):
         top, _, inner = path.partition(".") if isinstance(path, str) else ("", "", "")
         nested = isinstance(path, str) and "." in path
-        if top not in _OF_A_PRESET or (nested and (top not in _BY_NAME or not inner)):
+        if top not in _OF_A_PRESET or (nested and (top not in BY_NAME or not inner)):
             near = closest(path, _OF_A_PRESET) if isinstance(path, str) else ""
             said = f"{shown(path)} is not allowed; a field of a preset is, as parameters.n{near}"
             yield Problem(f"{LOCKED}[{index}]", said)
@@ -116,13 +116,13 @@ def merge(layers: Sequence[Layer], locks: Mapping[str, str] | None = None) -> Me
         for name, value in layer.raw.items():
             if name in _NOT_INHERITED:
                 continue
-            if name in _BY_NAME and isinstance(value, dict):
+            if name in BY_NAME and isinstance(value, dict):
                 inherited = merged.raw.get(name)
                 inner = dict(inherited) if isinstance(inherited, dict) else {}
                 for key, given in value.items():
                     _put(merged, locks, layer, inner, key, given, f"{name}.{key}")
                 merged.raw[name] = inner
-            elif name in _BY_NAME and (inside := _locks_inside(locks, name, value)):
+            elif name in BY_NAME and (inside := _locks_inside(locks, name, value)):
                 said = f"holds what is locked by {inside}; leave it out of {layer.source}"
                 merged.problems.append(Problem(name, said))
             else:

@@ -20,7 +20,7 @@ from retouch.catalogue import Catalogue
 from retouch.fitting import CannotFit, Fitted
 from retouch.imaging import ImageFacts, UnreadableImage
 from retouch.jobs import Mended, Output, Preset, Source
-from retouch.parts import Part, check_step, unfold
+from retouch.parts import Part, check_step, unfold, without_effect
 from retouch.ports import Inbox, Outbox, Stored
 from retouch.presets import Layer, Merged, budget_of, merge, origin
 from retouch.registry import MODELS, Json
@@ -106,6 +106,8 @@ class Reading:
     problems: tuple[Problem, ...] = ()
     scopes: Scopes = ()
     """The presets' budgets, by folder."""
+    warnings: tuple[Problem, ...] = ()
+    """What somebody said that has no effect in any part."""
 
     @property
     def whole(self) -> bool:
@@ -191,7 +193,15 @@ def _read(
     parts = unfold(merged)
     found = [part for part in parts if isinstance(part, Part)]
     problems += [problem for problem in parts if isinstance(problem, Problem)]
-    return Reading(key, tuple(found), merged, tuple(presets), tuple(problems), tuple(scopes))
+    return Reading(
+        key,
+        tuple(found),
+        merged,
+        tuple(presets),
+        tuple(problems),
+        tuple(scopes),
+        tuple(without_effect(layers, merged, found)) if found else (),
+    )
 
 
 def _presets(
@@ -256,8 +266,11 @@ def plan(
         if not sidecar.is_url(name)
     }
     needs_image = draft.images is None and not part.follows
+    order = None if problems or isinstance(judged, list) else judged
+    if order is not None:
+        order = replace(order, warnings=(*reading.warnings, *order.warnings))
     return Plan(
-        order=None if problems or isinstance(judged, list) else judged,
+        order=order,
         draft=draft,
         names=names,
         wanted=tuple(fields),

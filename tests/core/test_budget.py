@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from retouch.budget import Budget, Scopes, Sums, day_of
+from retouch.budget import STACK, Budget, Scopes, Sums, day_of
 from retouch.errors import Conflict, ProviderRefused, TryLater
-from retouch.jobs import Job, NoteLatest, Status
+from retouch.jobs import Job, NoteLatest, Status, Writes, held_queue, queue_key
 from retouch.provider.answers import TaskAnswer
 from retouch.records import record
 from retouch.settings import Prices
@@ -783,3 +783,49 @@ def test_the_outbox_copied_into_the_inbox_comes_to_rest() -> None:
     assert len(seen) == copied
     assert len(world.provider.calls) == 1
     assert alerts(world) == ["outbox-in-inbox"]
+
+
+# --- a place in the order that is nobody's ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whose", ["nobody", "done", "waits", "in another place"])
+def test_a_place_in_the_order_whose_job_does_not_wait_there_stops_nobody(whose: str) -> None:
+    world = world_with(images_per_day=1)
+    done, held = dropped(world, "done"), dropped(world, "held")
+    (waits,) = world.drop("waits.png.json", sidecar_json(prompt="waits"))
+    ids = {"done": done.job_id, "waits": waits, "in another place": held.job_id}
+    order = world.store.queues[held_queue(STACK)]
+    order.insert(0, ("0#000000000000000#", ids.get(whose, "nobody")))
+    assert statuses(world, done, held) == [Status.QUEUED, Status.HELD]
+
+    world.clock.advance(TO_MIDNIGHT)
+    world.run(200)
+
+    assert statuses(world, done, held) == [Status.SUCCEEDED, Status.SUCCEEDED]
+    assert order == []
+    world.drop("waits.png", picture(600, 600))
+    assert (world.store.the_job(waits).status, len(order)) == (Status.HELD, 1)
+    world.clock.advance(86_400)
+    world.run(200)
+    assert world.store.the_job(waits).status is Status.SUCCEEDED
+
+
+def test_a_job_that_is_held_at_the_very_moment_keeps_its_place() -> None:
+    world = world_with(images_per_day=1)
+    dropped(world, "done")
+    (job_id,) = world.drop("waits.png.json", sidecar_json(prompt="waits"))
+    place = queue_key(5, world.store.the_job(job_id).created_at, job_id)
+    world.store.queues_held[held_queue(STACK)] = None
+    world.store.queues[held_queue(STACK)] = [(place, job_id)]
+    commit = world.store.commit
+
+    def meanwhile(writes: Writes) -> None:
+        world.store.commit = commit  # type: ignore[method-assign]
+        world.drop("waits.png", picture(600, 600))
+        commit(writes)
+
+    world.store.commit = meanwhile  # type: ignore[method-assign]
+    world.reconcile()
+
+    assert world.store.the_job(job_id).status is Status.HELD
+    assert [job for _, job in world.store.queues[held_queue(STACK)]] == [job_id]

@@ -169,6 +169,9 @@ def newer_while_waiting(stage: Stage) -> None:
     stage.drop_later(40.0, "red.png", SMALL)
 
 
+VARIANTS = [{"prompt": "one"}, {"prompt": "two"}]
+
+
 def lone(stage: Stage) -> None:
     drop(stage, "red", 1.0, gap=1200.0)
 
@@ -181,6 +184,19 @@ def alone(stage: Stage) -> None:
     """An image under a preset, which comes after it."""
     stage.drop_later(1.0, "red.png", SMALL)
     stage.drop_later(2.0, "_preset.json", sidecar_json(prompt="red"))
+
+
+def lone_then_variants(stage: Stage) -> None:
+    """An image that waited long enough to have a record, and then a preset of several jobs."""
+    stage.drop_later(1.0, "red.png", SMALL)
+    stage.drop_later(1200.0, "_preset.json", sidecar_json(variants=VARIANTS))
+
+
+def refused_then_variants(stage: Stage) -> None:
+    """The refusal's place is taken by nobody, so it has to say where the newer records are."""
+    stage.drop_later(1.0, "red.png", SMALL)
+    stage.drop_later(2.0, "red.png.json", sidecar_json(parameters={"n": 99}))
+    stage.drop_later(20.0, "red.png.json", sidecar_json(variants=VARIANTS))
 
 
 def alone_then_sidecar(stage: Stage) -> None:
@@ -351,6 +367,18 @@ SCENARIOS: Final = (
     ),
     Scenario("overdue", overdue, {"red": (Status.WAITING,)}, waiting=True, least_seconds=1000.0),
     Scenario("alone", alone, RED),
+    Scenario(
+        "lone, then variants",
+        lone_then_variants,
+        {"": (CANCELED,), "one": (SUCCEEDED,), "two": (SUCCEEDED,)},
+        also={"": (CANCELED,)},
+    ),
+    Scenario(
+        "refused, then variants",
+        refused_then_variants,
+        {"": (Status.REJECTED,), "one": (SUCCEEDED,), "two": (SUCCEEDED,)},
+        also={"": (Status.REJECTED,)},
+    ),
     Scenario("alone, then its sidecar", alone_then_sidecar, {"sidecar": (SUCCEEDED,)}),
     Scenario("two steps", two_steps, {"one": (SUCCEEDED,), "two": (SUCCEEDED,)}),
     Scenario(

@@ -248,7 +248,7 @@ def test_a_newer_version_of_an_image_alone_takes_the_record_over() -> None:
     assert newer != stood_for
     assert world.store.the_job(newer).status is Status.WAITING
     assert world.store.the_job(stood_for).status is Status.CANCELED
-    assert world.outbox.record(f"shoes/red/{stood_for}")["status"] == "CANCELED"
+    assert world.notices.statuses(stood_for) == ["WAITING", "CANCELED"]
 
 
 def test_an_image_that_a_sidecar_names_is_not_taken_for_alone() -> None:

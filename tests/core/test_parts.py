@@ -339,6 +339,7 @@ def test_a_chain_is_priced_as_a_whole_and_not_begun_where_it_would_not_come_to_i
     assert record["chain_estimate"]["images"] == 3
     assert record["estimate"]["images"] == 1
     assert record["held"]["reason"] == "images_per_day"
+    assert record["held"]["message"].startswith("its 3 steps together make up to 3 images")
     assert world.provider.calls == []
 
     world.operate("release", jobs[0].job_id)
@@ -701,3 +702,92 @@ def test_a_drop_of_which_only_a_part_was_entered_is_completed_by_the_sweep() -> 
     world.run(3000)
 
     assert statuses(world, jobs) == [Status.SUCCEEDED] * 2
+
+
+# --- a step that was refused ----------------------------------------
+
+
+def told_once(world: World) -> None:
+    """No version of any job is told of twice."""
+    told = [
+        (event["job_id"], event["revision"]) for event in world.notices.events if "job_id" in event
+    ]
+    assert len(told) == len(set(told))
+
+
+def second_step_refused(world: World, **fields: Any) -> list[Job]:
+    """The second step's model does not take what the first makes, unless a preset mends it."""
+    world.drop("shoes/_preset.json", json.dumps({"fit": False}).encode("utf-8"))
+    steps = [{"prompt": "first"}, {"prompt": "second"}, {"prompt": "third"}]
+    jobs = drop(world, model=WANX, function="description_edit", steps=steps, **fields)
+    unfit = picture(4200, 1500)
+    world.provider.files[f"{RESULT_HOST}/task-0001/1.png?Signature=x"] = [unfit]
+    world.run(100)
+    assert statuses(world, jobs) == [Status.SUCCEEDED, Status.REJECTED, Status.FAILED]
+    return now(world, jobs)
+
+
+def test_a_refused_step_is_tried_again_under_the_presets_there_are_now() -> None:
+    world = World()
+    jobs = second_step_refused(world)
+    world.drop("shoes/_preset.json", json.dumps({"fit": True}).encode("utf-8"))
+    mended = world.inbox.head("shoes/_preset.json")
+    assert mended is not None
+
+    answer = world.operate("retry", jobs[2].job_id)
+    world.run(200)
+
+    assert "from step 2 on" in answer["did"]
+    assert world.provider.billed == ["first", "second", "third"]
+    again = [world.store.the_job(job.retried_as or "") for job in now(world, jobs[1:])]
+    for job in again:
+        assert job.status is Status.SUCCEEDED
+        assert [preset.version_id for preset in job.presets] == [mended.version_id]
+    told_once(world)
+
+
+def test_a_step_that_failed_at_the_provider_is_tried_again_as_it_was() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", json.dumps({"fit": False}).encode("utf-8"))
+    jobs = drop(world, model=WANX, steps=CHAIN)
+    world.run(5)
+    world.provider.next_calls.append(INDECENT)
+    world.run(60)
+    pinned = now(world, jobs)[1].presets
+    world.drop("shoes/_preset.json", json.dumps({"fit": True}).encode("utf-8"))
+
+    world.operate("retry", jobs[2].job_id)
+    world.run(200)
+
+    again = [world.store.the_job(job.retried_as or "") for job in now(world, jobs[1:])]
+    assert [job.presets for job in again] == [pinned, pinned]
+    assert [job.status for job in again] == [Status.SUCCEEDED] * 2
+    told_once(world)
+
+
+def test_a_refused_drop_of_several_jobs_says_that_it_must_be_dropped_again() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", b"{")
+    (job,) = drop(world, model=WANX, steps=CHAIN)
+    assert job.status is Status.REJECTED
+    world.drop("shoes/_preset.json", b"{}")
+
+    answer = world.operate("retry", job.job_id)
+
+    assert "it asks for 3 jobs" in answer["could_not"]
+    assert "drop it again" in answer["could_not"]
+    world.drop("shoes/red.png.json", json.dumps({"model": WANX, "steps": CHAIN}).encode("utf-8"))
+    world.run(200)
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+
+
+def test_a_retry_that_is_asked_for_twice_is_told_of_once() -> None:
+    world = World()
+    world.inbox.put("red.png", b"junk")
+    (job_id,) = world.drop("red.png.json", sidecar_json())
+    world.inbox.put("red.png", None)
+
+    for _ in range(2):
+        assert world.operate("retry", job_id)["status"] == "WAITING"
+
+    told_once(world)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from retouch.budget import Budget
 from retouch.jobs import Job, Status
 from retouch.ports import SETTLE_SECONDS
 from retouch.steps.submit import job_id_of, submit
@@ -350,3 +351,330 @@ def test_a_newer_version_of_an_image_alone_whose_event_was_lost_is_found() -> No
     world.run(3600)
 
     assert len(world.provider.billed) == 2
+
+
+# --- fields that the entries of a preset go before ----------------------------------------
+
+
+VARIANTS = [{"name": "blue", "prompt": "in blue"}, {"name": "red", "prompt": "in red"}]
+
+
+def warned(world: World, job_ids: tuple[str, ...]) -> list[list[tuple[str, str]]]:
+    """The warnings of each job, as its record has them."""
+    records = [world.outbox.record(world.store.the_job(job_id).folder) for job_id in job_ids]
+    return [[(w["field"], w["message"]) for w in record["warnings"]] for record in records]
+
+
+def test_a_prompt_that_every_variant_of_a_preset_goes_before_is_warned_of_in_every_job() -> None:
+    world = World()
+    world.drop("_preset.json", preset(**WHOLE, variants=VARIANTS))
+    world.drop("red.png", PHOTO)
+
+    ids = world.drop("red.png.json", preset(prompt="as I say", parameters={"seed": 7}))
+
+    for warnings in warned(world, ids):
+        ((field, message),) = warnings
+        assert field == "prompt"
+        assert "red.png.json has no effect" in message
+        assert "every entry of variants in _preset.json" in message
+        assert '"variants": null' in message
+    jobs = [world.store.the_job(job_id) for job_id in ids]
+    assert [job.prompt for job in jobs] == ["in blue", "in red"]
+
+
+def test_what_the_warning_advises_gives_the_prompt_its_effect() -> None:
+    world = World()
+    world.drop("_preset.json", preset(**WHOLE, variants=VARIANTS))
+    world.drop("red.png", PHOTO)
+
+    (job_id,) = world.drop("red.png.json", preset(prompt="as I say", variants=None))
+
+    assert world.store.the_job(job_id).prompt == "as I say"
+    assert warned(world, (job_id,)) == [[]]
+
+
+def test_a_locked_variants_field_is_warned_of_with_what_can_be_done_there() -> None:
+    world = World()
+    world.drop("_preset.json", preset(**WHOLE, variants=VARIANTS, locked=["variants"]))
+    world.drop("red.png", PHOTO)
+
+    ids = world.drop("red.png.json", preset(prompt="as I say"))
+
+    (message,) = {message for warnings in warned(world, ids) for _, message in warnings}
+    assert '"variants": null' not in message
+    assert "leave it out" in message
+    assert "is locked by _preset.json" in message
+
+
+def test_a_nearer_preset_s_field_and_one_name_in_parameters_are_warned_of_too() -> None:
+    world = World()
+    steps = [
+        {"function": "description_edit", "prompt": "a", "parameters": {"seed": 1}},
+        {"function": "super_resolution", "prompt": "b", "parameters": {"seed": 2}},
+    ]
+    world.drop("_preset.json", preset(model=WANX, steps=steps))
+    world.drop("shoes/_preset.json", preset(prompt="nearer", parameters={"seed": 3}))
+    world.inbox.put("shoes/red.png", PHOTO)
+
+    ids = submit(world, "shoes/red.png", settled=True)
+
+    for warnings in warned(world, ids):
+        assert [field for field, _ in warnings] == ["prompt", "parameters.seed"]
+        assert all("shoes/_preset.json has no effect" in message for _, message in warnings)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"prompt": "as I say", "variants": [{"name": "own", "prompt": "own"}]},
+        {"prompt": "in blue"},
+        {"parameters": {"n": 2}},
+    ],
+)
+def test_what_has_an_effect_somewhere_or_is_the_sidecar_s_own_is_not_warned_of(
+    said: dict[str, Any],
+) -> None:
+    world = World()
+    variants = [{"prompt": "in blue"}, {"prompt": "in red", "parameters": {"n": 1}}]
+    world.drop("_preset.json", preset(**WHOLE, variants=variants))
+    world.drop("red.png", PHOTO)
+
+    ids = world.drop("red.png.json", preset(**said))
+
+    assert all(warnings == [] for warnings in warned(world, ids))
+
+
+def test_a_prompt_that_one_variant_of_a_preset_leaves_alone_is_not_warned_of() -> None:
+    world = World()
+    world.drop("_preset.json", preset(**WHOLE, variants=[{"prompt": "in blue"}, {}]))
+    world.drop("red.png", PHOTO)
+
+    ids = world.drop("red.png.json", preset(prompt="as I say"))
+
+    assert warned(world, ids) == [[], []]
+
+
+# --- what was refused before a preset was mended ----------------------------------------
+
+UNFIT = picture(kind="GIF")
+"""Of a format that the model does not take; `fit` makes it do."""
+
+
+def refused_alone(world: World, **fields: Any) -> Job:
+    world.drop("shoes/_preset.json", preset(**WHOLE, **fields))
+    world.inbox.put("shoes/red.png", UNFIT)
+    (job_id, *_) = submit(world, "shoes/red.png", settled=True)
+    job = world.store.the_job(job_id)
+    assert job.status is Status.REJECTED
+    return job
+
+
+def notes_on(world: World, folder: str) -> list[str]:
+    return [warning["message"] for warning in world.outbox.record(folder)["warnings"]]
+
+
+def test_a_mended_preset_makes_no_order_by_itself_of_an_image_refused_before() -> None:
+    world = World()
+    refused_alone(world)
+
+    world.drop("shoes/_preset.json", preset(**WHOLE, fit=True))
+    world.run(2000)
+
+    assert world.outbox.record("shoes/red")["status"] == "REJECTED"
+    assert world.provider.billed == []
+
+
+@pytest.mark.parametrize("how", ["drop", "retry"])
+def test_an_image_refused_before_is_made_when_it_is_dropped_or_tried_again(how: str) -> None:
+    world = World()
+    refused = refused_alone(world)
+    world.drop("shoes/_preset.json", preset(**WHOLE, fit=True))
+
+    if how == "drop":
+        world.drop("shoes/red.png", UNFIT)
+    else:
+        world.operate("retry", refused.job_id)
+    world.run(100)
+
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+    assert "shoes/red/red-1.png" in world.outbox.results()
+    assert len(world.provider.billed) == 1
+
+
+def test_a_refusal_says_where_to_look_once_the_folder_s_preset_makes_variants() -> None:
+    world = World()
+    refused = refused_alone(world)
+    world.drop("shoes/_preset.json", preset(**WHOLE, fit=True, variants=VARIANTS))
+
+    world.drop("shoes/red.png", UNFIT)
+    world.run(100)
+
+    record = world.outbox.record("shoes/red")
+    assert (record["job_id"], record["status"]) == (refused.job_id, "REJECTED")
+    (note,) = notes_on(world, "shoes/red")
+    assert "older drop" in note
+    assert note.endswith("in shoes/red/blue, shoes/red/red")
+    for folder in ("shoes/red/blue", "shoes/red/red"):
+        assert world.outbox.record(folder)["status"] == "SUCCEEDED"
+        assert notes_on(world, folder) == []
+    told = [note.attributes["status"] for note in world.notices.notifications]
+    assert told == ["REJECTED", "SUCCEEDED", "SUCCEEDED"]
+
+
+def test_refused_variants_say_where_to_look_once_there_is_one_job() -> None:
+    world = World()
+    refused_alone(world, variants=VARIANTS)
+    world.drop("shoes/_preset.json", preset(**WHOLE, fit=True))
+
+    world.drop("shoes/red.png", UNFIT)
+    world.run(100)
+
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+    for folder in ("shoes/red/blue", "shoes/red/red"):
+        (note,) = notes_on(world, folder)
+        assert note.endswith("in shoes/red")
+
+
+def test_another_sidecar_with_variants_of_an_image_refused_alone_is_pointed_to() -> None:
+    world = World()
+    refused_alone(world)
+
+    world.drop("shoes/red.json", preset(fit=True, variants=VARIANTS))
+    world.run(100)
+
+    (note,) = notes_on(world, "shoes/red")
+    assert "shoes/red/blue" in note
+
+
+def test_a_later_drop_of_another_shape_is_the_one_that_is_pointed_to() -> None:
+    world = World()
+    refused_alone(world)
+    for names in (("a", "b"), ("c", "d")):
+        variants = [{"name": name, "prompt": name} for name in names]
+        world.drop("shoes/red.png.json", preset(fit=True, variants=variants))
+        world.run(100)
+
+    (note,) = notes_on(world, "shoes/red")
+    assert note.endswith("shoes/red/c, shoes/red/d")
+
+
+def test_a_refusal_whose_place_a_newer_drop_takes_is_not_told_of_again() -> None:
+    world = World()
+    refused = refused_alone(world)
+
+    world.drop("shoes/red.png.json", preset(fit=True))
+    world.run(100)
+
+    assert world.notices.statuses(refused.job_id) == ["REJECTED"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("shoes/_preset.json", {}),
+        ("shoes/red.png.json", {}),
+        ("shoes/red.json", {}),
+        ("shoes/both.json", {"images": ["red.png"]}),
+    ],
+)
+def test_an_image_that_waited_does_not_seem_to_wait_once_variants_are_made_of_it(
+    name: str, fields: dict[str, Any]
+) -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    world.run(OVERDUE_SECONDS + 120)
+    assert world.outbox.record("shoes/red")["status"] == "WAITING"
+
+    world.drop(name, preset(**WHOLE, variants=VARIANTS, **fields))
+    world.run(100)
+
+    record = world.outbox.record("shoes/red")
+    assert record["status"] == "CANCELED"
+    folder = "shoes/both" if fields else "shoes/red"
+    (problem,) = record["problems"]
+    assert f"{folder}/blue" in problem["message"]
+    assert world.outbox.record(f"{folder}/blue")["status"] == "SUCCEEDED"
+    assert not world.store.recorded
+
+
+def test_what_replaced_a_held_job_leaves_no_word_of_its_being_held() -> None:
+    world = World(budget=Budget(images_per_day=0))
+    world.drop("red.png", PHOTO)
+    (held,) = world.drop("red.png.json", sidecar_json())
+    assert world.store.the_job(held).status is Status.HELD
+
+    world.drop("red.png.json", sidecar_json(prompt="newer"))
+
+    closed = world.store.the_job(held)
+    assert (closed.status, closed.held) == (Status.CANCELED, None)
+
+
+# --- an image alone under presets that do not fit together ----------------------------------------
+
+
+def not_together(world: World) -> None:
+    """Two presets of which each will do by itself."""
+    world.drop("shoes/_preset.json", preset(parameters={"upscale_factor": 2}))
+    world.drop("_preset.json", preset(**WHOLE))
+    refused = [job for job in world.store.jobs.values() if job.status is Status.REJECTED]
+    assert not refused, "neither preset is wrong by itself"
+
+
+def test_the_record_of_an_image_alone_says_which_presets_do_not_fit_together() -> None:
+    world = World()
+    not_together(world)
+    world.drop("shoes/red.png", PHOTO)
+
+    world.run(OVERDUE_SECONDS + 120)
+
+    record = world.outbox.record("shoes/red")
+    assert (record["status"], record["missing"]) == ("WAITING", ["shoes/red.png.json"])
+    (warning,) = record["warnings"]
+    assert warning["field"] == "parameters.upscale_factor"
+    assert "it stands in shoes/_preset.json" in warning["message"]
+    told = [note.attributes["status"] for note in world.notices.notifications]
+    assert told == ["WAITING"]
+
+    world.drop("shoes/_preset.json", preset())
+    world.run(100)
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+
+
+def test_the_record_of_an_image_says_so_too_where_the_presets_came_after_it() -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    world.run(OVERDUE_SECONDS + 120)
+    assert world.outbox.record("shoes/red")["warnings"] == []
+
+    not_together(world)
+    world.run(OVERDUE_SECONDS + 120)
+
+    (warning,) = world.outbox.record("shoes/red")["warnings"]
+    assert warning["field"] == "parameters.upscale_factor"
+    world.drop("shoes/_preset.json", preset(function="super_resolution"))
+    world.run(2 * OVERDUE_SECONDS)
+    assert world.outbox.record("shoes/red")["status"] == "SUCCEEDED"
+
+
+def test_what_is_no_job_by_its_name_is_recorded_once_and_not_looked_at_for_ever() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    world.drop("shoes/red.mask.png", mask_picture())
+
+    world.run(4 * OVERDUE_SECONDS)
+
+    assert world.outbox.record("shoes/red.mask")["status"] == "WAITING"
+    assert not world.store.alone
+    (job,) = world.store.jobs.values()
+    assert world.notices.statuses(job.job_id) == ["WAITING"]
+
+
+def test_an_image_that_waits_again_does_not_seem_refused() -> None:
+    world = World()
+    refused_alone(world)
+    world.drop("shoes/_preset.json", preset(parameters={"n": 1}))
+
+    world.drop("shoes/red.png", UNFIT)
+    world.run(OVERDUE_SECONDS + 120)
+
+    assert world.outbox.record("shoes/red")["status"] == "WAITING"

@@ -242,3 +242,38 @@ def test_the_condition_on_a_write_is_the_limit_without_the_job() -> None:
     assert room_for(cny("0.14", 2), limits) == (8, 720_000)
     assert room_for(Estimate(2), limits) == (8, None)
     assert room_for(Estimate(2), Budget()) == (None, None)
+
+
+# --- a chain ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (Budget(images_per_job=2), "its 3 steps together make up to 3 images, and images_per_job"),
+        (Budget(images_per_day=2), "its 3 steps together make up to 3 images, and images_per_day"),
+        (
+            Budget(cost_per_job={"CNY": Decimal("0.5")}),
+            "its 3 steps together cost up to 0.6 CNY, and cost_per_job",
+        ),
+        (Budget(images_per_day=10), "its 3 steps together make up to 3 images, and of the 10"),
+        (
+            Budget(cost_per_day={"CNY": Decimal(2)}),
+            "its 3 steps together cost up to 0.6 CNY, and of",
+        ),
+    ],
+)
+def test_a_chain_that_does_not_fit_is_said_to_be_counted_as_a_whole(
+    budget: Budget, said: str
+) -> None:
+    chain = Estimate(3, 600_000, "CNY", steps=3)
+    why = held(chain, (STACK, budget), sums={STACK: Sums(9, {"CNY": 1_900_000})})
+    assert why is not None
+    assert why.message.startswith(said)
+
+
+def test_a_chain_without_a_sum_is_not_said_to_have_a_model_without_a_price() -> None:
+    why = held(Estimate(3, steps=3), (STACK, Budget(cost_per_job={"CNY": Decimal(1)})))
+    assert why is not None
+    assert why.reason is Reason.NO_PRICE
+    assert "its 3 steps together have no price in one currency" in why.message

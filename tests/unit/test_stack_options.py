@@ -273,3 +273,27 @@ def test_messages_in_a_pipe_stay_on_one_line_however_long_they_are(tmp_path: Pat
     assert done.returncode == 2
     assert [line for line in done.stdout.splitlines() if f"✓ {good}" in line]
     assert [line for line in done.stderr.splitlines() if line.endswith(f"✗ {bad}")]
+
+
+def test_a_field_that_a_preset_s_variants_go_before_is_warned_of_before_anything_is_dropped(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    (folder / "red.jpg").write_bytes(encoded(Image.new("RGB", (512, 512)), "JPEG"))
+    preset = {"model": "wan2.7-image", "variants": [{"prompt": "blue"}, {"prompt": "green"}]}
+    (folder / "_preset.json").write_text(json.dumps(preset))
+    (folder / "red.jpg.json").write_text(json.dumps({"prompt": "mine"}))
+    warning = (
+        "prompt: of red.jpg.json has no effect: every entry of variants in _preset.json has its own"
+    )
+
+    validated = retouch("validate", str(folder), home=tmp_path)
+    explained = retouch("explain", str(folder / "red.jpg"), home=tmp_path)
+    as_json = retouch("explain", "--json", str(folder / "red.jpg"), home=tmp_path)
+
+    assert (validated.returncode, explained.returncode) == (0, 0)
+    assert validated.stderr.count(warning) == 1
+    assert explained.stderr.count(warning) == 1
+    found = [job["warnings"] for job in json.loads(as_json.stdout)["jobs"]]
+    assert [[warning["field"] for warning in warnings] for warnings in found] == [["prompt"]] * 2

@@ -49,11 +49,12 @@ class Value:
 
 @dataclass
 class Explained:
-    """One job: the variant or step that it is, its values, and what is wrong with it."""
+    """One job: the variant or step that it is, its values, what is wrong with it, and what is odd."""
 
     name: str
     values: list[Value] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
 
 
 @dataclass
@@ -143,6 +144,7 @@ def _explained(
             job.problems += planned if isinstance(planned, list) else planned.problems
         order = planned.order if isinstance(planned, Plan) else None
         job.values += _values(reading, part, order)
+        job.warnings += () if order is None else order.warnings
         if isinstance(planned, Plan):
             images: list[Json] = [name.removeprefix("/") for name in planned.names if name]
             if part.follows:

@@ -134,10 +134,11 @@ def check(
                 _check_drop(found, inbox, reading, verdict, missing_is_wrong, models, regions)
         case keys.Kind.PRESET:
             verdict.problems += check_preset(inbox, found.key, models, regions)
-            whole = read_alone(inbox, f"{keys.below(found.key)}image.jpg.json").whole
+            below = read_alone(inbox, f"{keys.below(found.key)}image.jpg.json")
+            verdict.warnings += below.warnings
             verdict.says = (
                 "a preset; an image alone below it is a job"
-                if whole
+                if below.whole
                 else "a preset; a sidecar has to say the rest"
             )
         case _:

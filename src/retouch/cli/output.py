@@ -211,6 +211,8 @@ def explanation(found: Explanation) -> None:
     problems = [*found.problems, *(p for job in found.jobs for p in job.problems)]
     for problem in dict.fromkeys(problems):
         err.print(f"[red]✗[/red] {escape(str(problem))}")
+    for warning in dict.fromkeys(warning for job in found.jobs for warning in job.warnings):
+        err.print(f"[yellow]warning[/yellow] {escape(str(warning))}")
 
 
 def verdict_document(found: Iterable[Verdict]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from retouch.cli.connection import Connection
 from retouch.jobs import Job, Status
 from retouch.local import stack as local
 from retouch.ports import Errand
-from retouch.steps.submit import job_id_of
+from retouch.steps.submit import job_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -104,7 +104,7 @@ class OwnStack(Connection):
     def release(self, key: str, version: str | None) -> bool | None:
         """See `Bucket.release`: first the object goes, so that nothing more can come of it."""
         self.remove(key)
-        job = None if version is None else self.store.job(job_id_of(key, version))
+        job = None if version is None else job_of(self.store, key, version)
         if job is None:
             if self.busy():
                 return None  # its event may be on its way, or in work

@@ -10,7 +10,7 @@ it would fit, unless its priority is higher. So a large job is not overtaken by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from retouch import jobs
@@ -163,7 +163,9 @@ def _looked_at(app: App, job: Job, lane: str, now: float) -> tuple[Job, Hold | N
         made_by=_made_by(app, job),
     )
     # A chain that would not come to its end is not begun; each step counts when it is entered.
-    whole = estimate if job.chain_estimate is None else _in_millionths(job.chain_estimate)
+    whole = estimate
+    if job.chain_estimate is not None and job.part is not None:
+        whole = replace(_in_millionths(job.chain_estimate), steps=job.part.steps)
     why = judge(whole, scopes, known)
     charged = Charged.of(cost, day, counting) if counting else None
     limits = [budget.same_per_day for _, budget in scopes if budget.same_per_day is not None]

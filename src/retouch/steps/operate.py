@@ -13,7 +13,7 @@ from typing import Final
 
 from retouch import jobs, keys
 from retouch.errors import Conflict, OperatorError, TryLater
-from retouch.jobs import Candidate, Job, NoteLatest, Status, Writes
+from retouch.jobs import Candidate, Job, NoteLatest, Preset, Status, Writes
 from retouch.parts import folder_name
 from retouch.ports import App, Errand
 from retouch.records import place, publish, tell_alerts
@@ -21,7 +21,7 @@ from retouch.registry import Json, Mode
 from retouch.retrying import deciding
 from retouch.steps import entering
 from retouch.steps.common import call_of, model_of, my_turn, provider_of, start
-from retouch.steps.submit import job_id_of, queue, submit_again
+from retouch.steps.submit import job_id_of, presets_now, queue, submit_again
 
 _PATIENCE_SECONDS: Final = 5.0
 _HELD: Final = (
@@ -216,30 +216,40 @@ def _repeat(app: App, job: Job) -> Report:
         return Report(job, "", "it is a preset; mend it and drop it again")
     if job.sidecar_version is None and not job.presets:
         return Report(job, "", "it stood for an image without a sidecar; drop the sidecar")
+    # What never got as far as a lane has spent nothing: what was dropped is judged anew, and all that
+    # is tried again with it, under the presets that there are now.
+    presets = presets_now(app, job) if job.lane is None else None
     followers = _followers(app, job, asked)
     for follower in reversed(followers):
-        _wait_again(app, follower, asked)
+        _wait_again(app, follower, asked, presets)
     new = there or _again_as(app, job, asked)
     notes = _places_of(app, job, new)
     if job.lane is not None:
         entered = queue(app, new, job.lane, arrived=app.clock.now(), notes=notes)
     elif jobs.follows(job):
-        entered = _wait_again(app, job, asked)
+        entered = there = _wait_again(app, job, asked, presets)
         app.uploads.announce(Errand(job_id=new_id))
     else:
-        # It never got as far as a lane: what was dropped is judged anew.
         entered = submit_again(app, new, notes)
-    publish(app, entered)
+    if there is None or entered.version != there.version:
+        publish(app, entered)
     for old in (job, *followers):
         _link(app, old, retry_id(old))
     if entered.lane is not None:
         app.kicks.kick(entered.lane)
     billed = "" if job.doubt is None else f"; the first may have been billed: {job.doubt}"
     if entered.status is Status.REJECTED:
-        return Report(entered, "it was judged again", f"it is refused again, as job {new_id}")
+        said = f"it is refused again, as job {new_id}: {_first_problem(entered)}"
+        return Report(entered, "it was judged again", said)
     which = "" if job.part is None or job.part.step is None else f", from step {job.part.step} on"
     said = f"it is tried again as job {new_id}{which}{billed}"
     return Report(entered, said, _why_held(entered) if entered.status is Status.HELD else "")
+
+
+def _first_problem(job: Job) -> str:
+    first, *more = job.problems
+    said = f"{first.field}: {first.message}" if first.field else first.message
+    return f"{said} (and {len(more)} more, in job.json)" if more else said
 
 
 def retry_id(job: Job) -> str:
@@ -306,12 +316,14 @@ def _places_of(app: App, job: Job, new: Job) -> tuple[NoteLatest, ...]:
     )
 
 
-def _wait_again(app: App, job: Job, asked: Job) -> Job:
-    """A step as a new job that waits for the one before it."""
+def _wait_again(app: App, job: Job, asked: Job, presets: tuple[Preset, ...] | None) -> Job:
+    """A step as a new job that waits for the one before it, under its own presets or those given."""
     there = app.store.job(retry_id(job))
     if there is not None:
         return there
     new = _again_as(app, job, asked)
+    if presets is not None:
+        new = new.model_copy(update={"presets": presets})
     waiting, writes = jobs.wait_for(new, app.clock.now(), ())
     app.store.commit((*writes, *_places_of(app, job, new)))
     publish(app, waiting)

@@ -17,7 +17,7 @@ from typing import Final
 
 from retouch import jobs
 from retouch.errors import Conflict, SettingsError
-from retouch.jobs import GENERATE_SECONDS, Job, Status
+from retouch.jobs import GENERATE_SECONDS, Enqueue, Job, Status
 from retouch.ports import App, Errand
 from retouch.records import publish, retell, tell_alert, tell_alerts
 from retouch.registry import Mode
@@ -273,17 +273,31 @@ def _held(app: App) -> Iterator[Callable[[], str | None]]:
         while left > 0 and (head := app.store.backlog(queue, 1)) and head[0].queue_key != before:
             left -= 1
             before = head[0].queue_key
-            yield partial(_enter_held, app, head[0].job_id)
+            yield partial(_enter_held, app, head[0])
 
 
-def _enter_held(app: App, job_id: str) -> str | None:
+def _enter_held(app: App, first: Enqueue) -> str | None:
     """Enter a held job if there is room; if there is none, it stays the first and nobody overtakes."""
-    job = enter_held(app, job_id)
+    job = enter_held(app, first.job_id)
     if job is None:
-        return None
+        return _make_way(app, first)
     publish(app, job)
     # Its lane is kicked below, like every other that has work.
     return "entered" if job.status is Status.QUEUED else "held otherwise"
+
+
+def _make_way(app: App, first: Enqueue) -> str | None:
+    """A place whose job does not wait there would stop all others of its scope for ever."""
+    job, writes = jobs.no_longer_in_turn(first, app.store.job(first.job_id), app.clock.now())
+    if not writes:
+        return None
+    try:
+        app.store.commit(writes)
+    except Conflict:
+        return None  # it has moved on, or is held there at this moment
+    if job is not None:
+        publish(app, job)
+    return "made way"
 
 
 # --- drops --------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ from retouch.steps.entering import enter
 
 STEP_FAILED: Final = "StepFailed"
 """The code of a job whose step before it has not ended well."""
+_NEWER: Final = "this record is of an older drop; what came after it is in "
+_FEW: Final = 3
 _SWEEP_SECONDS: Final = 900.0
 """So often the whole inbox is looked through for objects whose events never came."""
 _MADE_SECONDS: Final = 90 * 24 * 3600
@@ -105,6 +107,16 @@ def job_id_of(key: str, version_id: str) -> str:
 def part_id(root: str, number: int) -> str:
     """The id of the `number`th job, from 0, of the drop whose first job is `root`."""
     return root if number == 0 else _id_of(f"{root}\0{number}")
+
+
+def stand_in_id(key: str, version_id: str) -> str:
+    """The id of the record that stands for a version of an image until a sidecar or a preset comes."""
+    return _id_of(f"{key}\0{version_id}\0alone")
+
+
+def job_of(store: Store, key: str, version_id: str) -> Job | None:
+    """The first job that a version of an object made, or what stands for it as an image alone."""
+    return store.job(job_id_of(key, version_id)) or store.job(stand_in_id(key, version_id))
 
 
 def parts_of(root: Job) -> tuple[str, ...]:
@@ -150,6 +162,16 @@ class _Drop:
                 found += planned if isinstance(planned, list) else planned.problems
         return list(dict.fromkeys(found))
 
+    @property
+    def folders(self) -> list[str]:
+        """Where its records will be; none where another sidecar goes before."""
+        base = keys.outbox_folder(self.key)
+        if self.problems:
+            return [base]
+        if any(isinstance(planned, Outranked) for planned in self.plans):
+            return []
+        return [keys.part_folder(base, part.folder) for part in self.reading.parts]
+
 
 def _submit_sidecar(app: App, key: str) -> tuple[str, ...]:
     """Handle the sidecar of that key, if there is one; the ids of its jobs."""
@@ -187,7 +209,7 @@ def _judge_sidecar(app: App, key: str, changed: list[Job]) -> tuple[str, ...]:
     # sleeps over a newer version finds, at the latest at the commit, that its job is the latest.
     if app.inbox.head(key) != dropped:
         raise Conflict(f"{key} was overwritten just now")
-    _supersede(app, drop.before, root)
+    _replace_older(app, drop)
     return _enter(app, drop, changed)
 
 
@@ -233,12 +255,6 @@ def _enter(app: App, drop: _Drop, changed: list[Job]) -> tuple[str, ...]:
             fresh = fresh.model_copy(update={"chain_estimate": _cost_of_all(app, drop)})
         notes: tuple[NoteLatest, ...] = (NoteLatest(drop.key, drop.root, over=before),)
         if job is None:
-            held = drop.holders[fresh.folder]
-            notes = (*notes, NoteLatest(place(fresh.folder), job_id, over=held))
-        elif job.presets != fresh.presets:
-            # It stood for an image that waited for a sidecar, or a preset.
-            names = ("presets", "part", "folder", "chain_estimate")
-            job = job.model_copy(update={name: getattr(fresh, name) for name in names})
             held = drop.holders[fresh.folder]
             notes = (*notes, NoteLatest(place(fresh.folder), job_id, over=held))
         decided = _decide(app, job or fresh, planned, notes, wait=part.follows)
@@ -346,20 +362,47 @@ def _repeat(app: App, job: Job) -> None:
         app.kicks.kick(job.lane)
 
 
-def _supersede(app: App, before: str | None, root: str) -> None:
-    """A newer version of a sidecar replaces what of an older one still waits, or is held.
+def _supersede(app: App, before: str | None, root: str) -> list[str]:
+    """A newer version of a sidecar replaces what of an older one still waits, or is held; the ids of
+    all jobs of that.
 
     A sidecar also replaces what the presets made of its image alone, if that is still queued.
     """
     latest = app.store.job(before) if before is not None else None
     old = first_of(app.store, latest) if latest is not None else None
     if old is None or old.job_id == root:
-        return  # of this very drop, perhaps tried again
+        return []  # of this very drop, perhaps tried again
     why = "replaced by a newer version of the sidecar"
     if old.sidecar_version is None and old.presets:
         why = "replaced by the image's sidecar"
-    for job_id in _all_of(app, old):
-        close_waiting(app, job_id, why, keep_folder=True)
+    older = _all_of(app, old)
+    for job_id in older:
+        close_waiting(app, job_id, why)
+    return older
+
+
+def _replace_older(app: App, drop: _Drop) -> None:
+    """What a drop replaces is closed, and ended records that it will not write over point to its own.
+
+    A drop that made one job and now makes variants has its records elsewhere: whoever looks where the
+    older one is must not take it for the answer.
+    """
+    older = _supersede(app, drop.before, drop.root)
+    folders = drop.folders
+    own = [part_id(drop.root, part.number) for part in drop.reading.parts]
+    for job_id in dict.fromkeys((*older, drop.holders[keys.outbox_folder(drop.key)])):
+        job = app.store.job(job_id) if job_id is not None and job_id not in own else None
+        if job is None or not folders or not job.status.terminal or job.folder in folders:
+            continue
+        if app.store.latest_job_of(place(job.folder)) != job.job_id:
+            continue  # its record lies aside already
+        more = f" and {len(folders) - _FEW} more" if len(folders) > _FEW else ""
+        note = Finding(field="", message=f"{_NEWER}{', '.join(folders[:_FEW])}{more}")
+        if note not in job.warnings:
+            kept = tuple(old for old in job.warnings if not old.message.startswith(_NEWER))
+            noted, writes = jobs.warned(job, (*kept, note), app.clock.now())
+            app.store.commit(writes)
+            publish(app, noted)
 
 
 def first_of(store: Store, job: Job) -> Job:
@@ -478,8 +521,11 @@ def queue(
     app.store.note_lane(lane)
     used = (*job.images, *([] if job.mask is None else [job.mask]))
     images = {i.key: i for i in used if not i.is_url and i.made_by is None}
+    if job.sidecar_version is None:
+        images.pop(job.sidecar.removesuffix(".json"), None)  # its own, which it is made of alone
     for image in images.values():
-        _close_stand_in(app, image.key, f"used by {job.sidecar}", image.version_id, but=job)
+        why = f"used by {job.sidecar}, see {job.folder}"
+        _close_stand_in(app, image.key, why, image.version_id)
     queued = enter(app, job, lane, arrived=arrived, notes=notes)
     for key in images:
         app.store.forget_lone(key)
@@ -556,24 +602,24 @@ def _why_not(before: Job) -> str:
     return f"{said[:800]}; `retouch retry` goes on there"
 
 
-def planned_again(
-    app: App, job: Job, presets: Sequence[Preset] | None = None
-) -> Plan | list[Problem]:
-    """What a job that is there asks for, read again, under its own presets or others."""
-    pinned = job.presets if presets is None else presets
+def planned_again(app: App, job: Job) -> Plan | list[Problem]:
+    """What a job that is there asks for, read again under its presets."""
     alone = None
     reading: Reading | OurRecord
     if job.sidecar_version is None:
         alone = job.sidecar.removesuffix(".json")
-        reading = read_alone(app.inbox, job.sidecar, pinned)
+        reading = read_alone(app.inbox, job.sidecar, job.presets)
     else:
         dropped = Stored(job.sidecar, job.sidecar_version, 0)
-        reading = read_drop(app.inbox, job.sidecar, dropped, pinned)
+        reading = read_drop(app.inbox, job.sidecar, dropped, job.presets)
     if isinstance(reading, OurRecord):
         return [reading.problem]
     of, number = (1, 0) if job.part is None else (job.part.of, job.part.number)
     if not reading.problems and len(reading.parts) != of:
-        said = f"now asks for {len(reading.parts)} jobs, and not for {of}; drop it again"
+        made = "one" if of == 1 else str(of)
+        said = (
+            f"it asks for {len(reading.parts)} jobs, and there was {made} to retry; drop it again"
+        )
         return [Problem("", said)]
     if reading.problems:
         return list(reading.problems)
@@ -596,16 +642,20 @@ def planned_again(
     return planned
 
 
-def submit_again(app: App, job: Job, notes: tuple[NoteLatest, ...]) -> Job:
-    """Judge anew what a refused drop asks for, under the presets there are now, as the job given;
-    `notes` as in `_decide`.
-    """
-    now_there = tuple(
+def presets_now(app: App, job: Job) -> tuple[Preset, ...]:
+    """The presets that lie above a job's sidecar now."""
+    return tuple(
         Preset(key=key, version_id=stored.version_id)
         for key in keys.presets_above(job.sidecar)
         if (stored := app.inbox.head(key)) is not None
     )
-    job = job.model_copy(update={"presets": now_there})
+
+
+def submit_again(app: App, job: Job, notes: tuple[NoteLatest, ...]) -> Job:
+    """Judge anew what a refused drop asks for, under the presets there are now, as the job given;
+    `notes` as in `_decide`.
+    """
+    job = job.model_copy(update={"presets": presets_now(app, job)})
     planned = planned_again(app, job)
     if isinstance(planned, list):
         return _reject(app, job, planned, notes=notes)
@@ -635,12 +685,10 @@ def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple
     job = app.store.job(root)
     if job is not None and job.status is not Status.WAITING and job.part is None:
         _repeat(app, job)
+        _taken_on(app, key, job.folder)
         return (root,)
-    begun = job is not None and bool(job.presets)
-    pinned = job.presets if job is not None and begun else None
-    reading = read_alone(app.inbox, f"{key}.json", pinned)
-    may_be = keys.is_image_name(key) and not keys.is_mask_name(key)
-    if not may_be or not reading.whole or reading.problems:
+    reading = read_alone(app.inbox, f"{key}.json", None if job is None else job.presets)
+    if not _may_be_a_job(key, reading):
         app.store.note_lone(key, app.clock.now())
         return ()
     drop = _drop(app, root, reading, None, alone=key)
@@ -650,15 +698,20 @@ def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple
         # The preset is wrong, which its owner is told of once; the image waits for a better one.
         app.store.note_lone(key, app.clock.now())
         return ()
-    if not settled and not begun:
+    if not settled and job is None:
         app.uploads.announce(Errand(key=key, settled=True))
         return ()
     if app.inbox.head(key) != dropped:
         raise Conflict(f"{key} was overwritten just now")
-    _supersede(app, drop.before, root)
+    _replace_older(app, drop)
     ids = _enter(app, drop, changed)
-    app.store.forget_lone(key)
+    _taken_on(app, key, drop.folders[0])
     return ids
+
+
+def _taken_on(app: App, key: str, folder: str) -> None:
+    """The presets make jobs of an image, whose records are in `folder`: nothing need stand for it."""
+    _no_longer_lone(app, key, f"it is made under the presets of its folder, see {folder}")
 
 
 def _submit_preset(app: App, key: str) -> tuple[str, ...]:
@@ -750,8 +803,8 @@ def _wait(app: App, job: Job, missing: tuple[str, ...], notes: Writes) -> Job | 
 def record_lone(app: App, key: str) -> str | None:
     """An image whose sidecar has not come: give it a record, which its owner is told of once.
 
-    It waits there for as long as it takes. Where a sidecar is there, only its event or the image's may
-    have been lost: then `submit` is told of the image again, and nothing is recorded.
+    It waits there for as long as it takes. Where a sidecar is there, or presets that make a job of it,
+    only an event may have been lost: then `submit` is told of the image again, and nothing is recorded.
     """
     dropped = app.inbox.head(key)
     if dropped is None:
@@ -763,13 +816,20 @@ def record_lone(app: App, key: str) -> str | None:
         return "announced"
     sidecar = f"{key}.json"
     reading = read_alone(app.inbox, sidecar)
-    job_id = job_id_of(key, dropped.version_id)
+    job_id = stand_in_id(key, dropped.version_id)
     older = app.store.record_of_lone(key)
     if older is not None and older != job_id:
         close_waiting(app, older, f"{key}: replaced by a newer version")
-    job = None
-    if app.store.job(job_id) is None:
-        now = app.clock.now()
+    problems = list(reading.problems)
+    if _may_be_a_job(key, reading):
+        problems = _drop(app, job_id, reading, None, key).problems  # each will do, not together
+        if not problems:
+            app.uploads.announce(Errand(key=key))
+            return "announced"
+    warnings = _as_findings(as_many_as_are_read(problems))
+    now, job = app.clock.now(), app.store.job(job_id)
+    writes: Writes = ()
+    if job is None:
         job = Job(
             job_id=job_id,
             version=1,
@@ -782,25 +842,33 @@ def record_lone(app: App, key: str) -> str | None:
             sidecar_version=None,
             folder=keys.outbox_folder(sidecar),
             missing=(sidecar,),
-            warnings=_as_findings(
-                as_many_as_are_read(_drop(app, job_id, reading, None, key).problems)
-            ),
+            warnings=warnings,
         )
-        app.store.commit((PutJob(job), *_place_of_stand_in(app, job)))
-    app.store.note_lone(key, app.clock.now(), job_id)
-    if job is not None:
+        writes = (PutJob(job), *_place_of_stand_in(app, job))
+    elif job.status is Status.WAITING and job.warnings != warnings:
+        job, writes = jobs.warned(job, warnings, now)
+    if writes:
+        app.store.commit(writes)
+    app.store.note_lone(key, now, job_id)
+    if writes:
         publish(app, job)
-    if reading.whole and not reading.problems:
-        # A preset has come, and only its event was lost.
-        app.uploads.announce(Errand(key=key))
     return "found alone"
 
 
+def _may_be_a_job(key: str, reading: Reading) -> bool:
+    """Whether an image alone is a job by its name and under its presets, unless its plan is refused."""
+    named = keys.is_image_name(key) and not keys.is_mask_name(key)
+    return named and reading.whole and not reading.problems
+
+
 def _place_of_stand_in(app: App, job: Job) -> Writes:
-    """The place in the outbox of an image that waits for its sidecar, unless a real job has it."""
+    """The place in the outbox of an image that waits for its sidecar, unless a real job has it that
+    was not refused.
+    """
     holder = app.store.latest_job_of(place(job.folder))
     held = app.store.job(holder) if holder is not None else None
-    if held is not None and (held.sidecar_version is not None or held.presets):
+    real = held is not None and (held.sidecar_version is not None or bool(held.presets))
+    if held is not None and real and held.status is not Status.REJECTED:
         return ()
     return (NoteLatest(place(job.folder), job.job_id, over=holder),)
 
@@ -821,24 +889,20 @@ def _no_longer_lone(app: App, key: str, why: str) -> None:
     app.store.forget_lone(key)
 
 
-def _close_stand_in(
-    app: App, key: str, why: str, version_id: str | None = None, but: Job | None = None
-) -> None:
+def _close_stand_in(app: App, key: str, why: str, version_id: str | None = None) -> None:
     """Close what stood for an image without a sidecar, if anything did: its record, or the jobs that
-    the presets made of that version of it, if they have not been sent. Never the drop of the job `but`.
+    the presets made of that version of it, if they have not been sent.
     """
     made = None if version_id is None else app.store.job(job_id_of(key, version_id))
     ids = () if made is None else parts_of(made)
-    same = but is not None and but.sidecar_version is None and but.sidecar == f"{key}.json"
-    own = ids if same else ()
     for job_id in dict.fromkeys((app.store.record_of_lone(key), *ids)):
-        if job_id is not None and job_id not in own:
+        if job_id is not None:
             close_waiting(app, job_id, f"{key}: {why}")
 
 
-def close_waiting(app: App, job_id: str, why: str, *, keep_folder: bool = False) -> None:
+def close_waiting(app: App, job_id: str, why: str) -> None:
     """Close a job that waits for what no longer matters, or that presets made of an image alone and
-    that is still queued. Of such its folder is left to others.
+    that is still queued. Its record stays where it is until another job takes that place.
     """
     job = app.store.job(job_id)
     alone = job is not None and job.sidecar_version is None
@@ -847,8 +911,7 @@ def close_waiting(app: App, job_id: str, why: str, *, keep_folder: bool = False)
     ):
         return
     note = Finding(field="", message=why)
-    folder = f"{job.folder}/{job.job_id}" if alone and not keep_folder else job.folder
-    noted = job.model_copy(update={"problems": (note,), "missing": (), "folder": folder})
+    noted = job.model_copy(update={"problems": (note,), "missing": ()})
     closed, writes = jobs.replaced(noted, app.clock.now())
     app.store.commit(writes)
     publish(app, closed)
@@ -908,7 +971,7 @@ def sweep(app: App, deadline: float) -> str | None:
 
 def _make_up_for(app: App, listed: Listed) -> None:
     """Have an object handled if nothing shows that its event was."""
-    own = app.store.job(job_id_of(listed.key, listed.version_id))
+    own = job_of(app.store, listed.key, listed.version_id)
     seen = own is not None and all(app.store.job(part) is not None for part in parts_of(own))
     match keys.classify(listed.key):
         case keys.Kind.SIDECAR:
