@@ -24,6 +24,24 @@ def _end_with(parent: int) -> None:
     os.killpg(os.getpgid(0), signal.SIGTERM)
 
 
+def bodies_stay_on_disk() -> None:
+    """Have the engine read the bytes of kept objects from disk whenever they are wanted.
+
+    It does so for what it finds at its start. Of what is written later it holds every version's bytes
+    in memory until it ends, beside the copy on disk: the whole of a long watch's images.
+    """
+    from ministack.services import s3
+
+    entered = s3._version_entry_from_record
+
+    def without_bytes(
+        record: dict[str, object], version_id: str, data: bytes | None
+    ) -> dict[str, object]:
+        return {**entered(record, version_id, data), "data": None}
+
+    s3._version_entry_from_record = without_bytes
+
+
 async def _serve_kept(path: Path) -> None:
     """Serve the engine as its own `main` does, with its tables kept."""
     from hypercorn.asyncio import serve
@@ -35,6 +53,7 @@ async def _serve_kept(path: Path) -> None:
     config = Config()
     config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
     config.keep_alive_timeout = 75
+    bodies_stay_on_disk()
     kept = Kept(app, path)
     try:
         await serve(kept, config)  # type: ignore[arg-type]  # its types are its own
