@@ -292,6 +292,12 @@ def watch(
     once: Annotated[
         bool, typer.Option("--once", help="End when all that is there now has ended.")
     ] = False,
+    free: Annotated[
+        bool,
+        typer.Option(
+            "--free", help="Free the disk of kept copies that nothing needs any more, and end."
+        ),
+    ] = False,
     time_scale: Annotated[
         float,
         typer.Option("--time-scale", min=0.01, max=1.0, help="Shortens simulated durations."),
@@ -315,6 +321,7 @@ def watch(
         parameters=_parameters(parameter or []),
         time_scale=time_scale if chosen == "simulated" else 1.0,
         once=once,
+        free=free,
     )
     raise typer.Exit(run_watch(order, as_json=as_json))
 
