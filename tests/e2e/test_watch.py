@@ -126,8 +126,12 @@ def test_ctrl_c_and_a_start_again_cost_nothing_and_lose_nothing(
     assert "stopping: no new files are taken" in said
     assert "the same command goes on" in said
     desk.nothing_is_left()
+    kept = next(desk.home.glob("watch-*.kept/s3/*/watch-*-outbox")) / NAME / NAME
+    for name in ("index.html", "index.html.meta.json"):  # as if the end had come before the page
+        (kept / name).unlink(missing_ok=True)
 
     done = desk.once()
+    assert (kept / "index.html").is_file()
     assert done.returncode == 0, done.stderr
     assert [job["sidecar"] for job in json.loads(done.stdout)["jobs"]] == ["late.jpg.json"]
     assert (desk.outbox / NAME / NAME / f"{NAME}-1.png").is_file()
