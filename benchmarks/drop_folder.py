@@ -42,7 +42,7 @@ MOST_LISTINGS: Final = 4
 """A sweep looks through the inbox every quarter of an hour; it takes a page more than there is."""
 MOST_GROWTH: Final = 1.1
 MOST_KIB_A_JOB: Final = 160
-"""Of which the tokens of the last ten minutes' transactions, which DynamoDB has to remember, are half."""
+"""Half of it are the tokens of ten minutes' transactions, which DynamoDB has to remember."""
 _ENGINE: Final = "engine"
 _PATIENCE_SECONDS: Final = 1800.0
 _AT: Final = re.compile(r" *([0-9.]+) s  ")
@@ -144,7 +144,7 @@ def statuses(user: User) -> dict[str, int]:
 def drop(folder: Path, watch: Watch) -> None:
     """Drop a folder as its user would, and wait."""
     command = [sys.executable, "-m", "retouch.cli", "drop", str(folder), "--to", "shoes", "--wait"]
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603  our own command
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stderr is not None  # noqa: S101  asked for above
@@ -189,8 +189,8 @@ def main() -> int:
     print(f"creates at the provider         {creates}")
     print(f"from the command to its end     {total:.0f} s, {images / total:.1f} images a second")
     print(
-        f"remaining time, said {len(wrong)} times    wrong by {wrong[len(wrong) // 2]:.0%} of the whole, "
-        f"at the most {wrong[-1]:.0%}"
+        f"remaining time                  said {len(wrong)} times; wrong by "
+        f"{wrong[len(wrong) // 2]:.0%} of the whole (median), {wrong[-1]:.0%} at the most"
     )
     print(f"listings of the inbox           {listed}")
     for name, kib in end.items():

@@ -126,12 +126,17 @@ def test_ctrl_c_and_a_start_again_cost_nothing_and_lose_nothing(
     assert "stopping: no new files are taken" in said
     assert "the same command goes on" in said
     desk.nothing_is_left()
+    kept = next(desk.home.glob("watch-*.kept/s3/*/watch-*-outbox")) / NAME / NAME
+    for name in ("index.html", "index.html.meta.json"):  # as if the end had come before the page
+        (kept / name).unlink(missing_ok=True)
 
     done = desk.once()
+    assert (kept / "index.html").is_file()
     assert done.returncode == 0, done.stderr
     assert [job["sidecar"] for job in json.loads(done.stdout)["jobs"]] == ["late.jpg.json"]
     assert (desk.outbox / NAME / NAME / f"{NAME}-1.png").is_file()
     assert (desk.outbox / "late/late-1.png").is_file()
+    assert (desk.outbox / "late/index.html").is_file()
     again = desk.once()
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["jobs"] == []
@@ -155,6 +160,59 @@ def test_ctrl_c_waits_for_a_call_that_cannot_be_looked_up_afterwards(
     assert desk.once().returncode == 0
     assert desk.status("a") == "SUCCEEDED"
     assert provider.creates() == ["sync"]
+
+
+def test_what_is_done_with_is_freed_and_nothing_is_paid_again(
+    desk: Desk, provider: Provider
+) -> None:
+    desk.pair("a", "one")
+    desk.pair("b", "two")
+    desk.drop("c.jpg.json", {"model": "wan2.7-image", "prompt": "three", "images": ["a.jpg"]})
+    desk.drop("d.jpg.json", {"model": "wan2.7-image", "prompt": "waits"})
+    assert desk.once().returncode == 1
+    assert desk.status("d") == "WAITING"
+    (desk.inbox / "b.jpg").unlink()
+    (desk.inbox / "b.jpg.json").unlink()
+    assert desk.once().returncode == 1
+    kept = next(desk.home.glob("watch-*.kept")) / "s3"
+    (desk.outbox / "b/b-1.png").unlink()  # taken away: it must not come again
+
+    def copies() -> set[str]:
+        found = {one.name for one in kept.rglob("*") if one.is_file()}
+        return {name for name in found if not name.endswith(".meta.json") and "." in name}
+
+    assert {"a-1.png", "a.jpg", "b-1.png", "b.jpg"} <= copies()
+    env = {"RETOUCH_HOME": str(desk.home)}
+    done = run(*desk.arguments, "--free", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "MB freed" in done.stdout
+    left = copies()
+    assert not left & {"a-1.png", "b-1.png", "b.jpg", "b.jpg.json", "index.html", "job.json"}
+    assert {"a.jpg", "a.jpg.json", "d.jpg.json"} <= left
+
+    desk.drop("d.jpg", picture())
+    desk.drop("e.json", {"model": "wan2.7-image", "prompt": "four", "images": ["a.jpg"]})
+    assert desk.once().returncode == 0
+    assert {desk.status("d"), desk.status("e")} == {"SUCCEEDED"}
+    assert (desk.outbox / "a/a-1.png").is_file()
+    assert not (desk.outbox / "b/b-1.png").exists()
+    assert provider.creates() == ["four", "one", "three", "two", "waits"]
+    desk.nothing_is_left()
+
+
+def test_nothing_is_freed_while_a_job_is_under_way(desk: Desk, provider: Provider) -> None:
+    desk.pair("a", "one")
+    watching = desk.start()
+    until(lambda: True if desk.status("a") == "RUNNING" else None, "the job runs")
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=60)
+    assert desk.status("a") == "RUNNING"
+    done = run(*desk.arguments, "--free", env={"RETOUCH_HOME": str(desk.home)})
+    assert done.returncode == 1
+    assert "nothing is freed: 1 job is not done, a.jpg.json (" in done.stdout
+    assert desk.once().returncode == 0
+    assert desk.status("a") == "SUCCEEDED"
+    assert provider.creates() == ["one"]
 
 
 @pytest.mark.parametrize("moment", ["QUEUED", "RUNNING"])
@@ -187,6 +245,7 @@ def test_everything_killed_at_once_costs_nothing_and_loses_nothing(
     assert provider.creates() == names
     for name in names:
         assert (desk.outbox / name / f"{name}-1.png").is_file()
+        assert (desk.outbox / name / "index.html").is_file()
 
 
 def _pids_with(text: str) -> list[int]:
@@ -219,7 +278,9 @@ def test_wrong_folders_and_mistakes_are_said_in_words(tmp_path: Path) -> None:
         *desk.arguments, "--once", "--time-scale", "0.1", env={"RETOUCH_HOME": str(desk.home)}
     )
     assert done.returncode == 2
-    assert "notes.txt: is neither a sidecar (.json) nor an image; not taken" in done.stdout
+    assert (
+        "notes.txt: is neither a sidecar (.json) nor an image: not a readable image" in done.stdout
+    )
     [line] = [line for line in done.stdout.splitlines() if "REJECTED" in line]
     assert 'did you mean "wan2.7-image"?' in line
     assert desk.status("bad") == "REJECTED"

@@ -254,7 +254,10 @@ def test_what_is_no_image_or_too_large_stays_and_that_is_said_once(desk: Desk) -
     assert desk.look(6) == 0
     assert len(desk.said) == 2
     assert desk.said[0].startswith("film.jpg: has 67,108,865 bytes; 67,108,864 are allowed")
-    assert desk.said[1] == "notes.txt: is neither a sidecar (.json) nor an image; not taken"
+    assert desk.said[1] == (
+        "notes.txt: is neither a sidecar (.json) nor an image: not a readable image; it begins with "
+        "'milk, eggs'; JPEG, PNG, BMP, TIFF, WEBP and GIF are read; not taken"
+    )
 
 
 def test_an_image_of_any_name_and_a_broken_sidecar_go_up(desk: Desk) -> None:
@@ -268,7 +271,7 @@ def test_an_unreadable_file_is_said_once_and_taken_when_it_can_be_read(desk: Des
     path = desk.write("red.jpg", PICTURE)
     path.chmod(0)
     assert desk.look(5) == 0
-    assert desk.said == ["red.jpg: cannot be read: Permission denied"]
+    assert desk.said == ["red.jpg: cannot be read: Permission denied; taken when it can be"]
     path.chmod(0o600)
     assert desk.look(2) == 1
 
@@ -284,7 +287,7 @@ def test_a_file_that_cannot_be_opened_is_said_once_and_taken_when_it_can(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", refuse)
         assert desk.look(6) == 0
-    assert desk.said == ["red.jpg: cannot be read: Permission denied"]
+    assert desk.said == ["red.jpg: cannot be read: Permission denied; taken when it can be"]
     assert desk.look(2) == 1
 
 
@@ -378,7 +381,9 @@ def test_a_folder_that_cannot_be_read_is_not_taken_for_empty(
         patch.setattr(os, "scandir", refuse)
         desk.look(5)
     assert set(desk.stack.objects) == {"shoes/red.jpg", "shoes/red.jpg.json"}
-    assert desk.said == ["shoes/: cannot be read; what is in it is left alone"]
+    assert desk.said == [
+        "shoes/: cannot be read: Permission denied; it is left alone until it can be"
+    ]
 
 
 def test_what_has_results_is_not_dropped_where_the_journal_is_gone(desk: Desk) -> None:

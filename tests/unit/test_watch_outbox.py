@@ -14,7 +14,7 @@ import pytest
 from retouch.cli.watch import Order, Tally
 from retouch.cli.watch_folder import Stamp
 from retouch.cli.watch_journal import Entry, Journal, State
-from retouch.cli.watch_outbox import Mirror
+from retouch.cli.watch_outbox import Mirror, NotWritten
 from retouch.jobs import Status
 
 
@@ -108,6 +108,43 @@ def test_a_download_that_is_cut_off_leaves_what_was_there(
     bucket.cut_off = False
     list(mirror.compare())
     assert (out / "a/a-1.png").read_bytes() == b"the second one"
+
+
+def test_a_folder_that_takes_nothing_is_said_with_the_file(
+    mirror: Mirror, bucket: Bucket, out: Path
+) -> None:
+    out.mkdir()
+    (out / "a").write_bytes(b"a file where a folder is needed")
+    bucket.objects["a/a-1.png"] = (b"pixels", '"1"')
+    with pytest.raises(NotWritten, match=r"a/a-1\.png cannot be written: "):
+        list(mirror.compare())
+    (out / "a").unlink()
+    list(mirror.compare())
+    assert files(out) == ["a/a-1.png"]
+
+
+def test_a_name_that_is_too_long_for_a_file_keeps_no_other_back(
+    mirror: Mirror, bucket: Bucket, out: Path, said: list[str]
+) -> None:
+    long = "a" * 250
+    bucket.objects[f"{long}/{long}-1.png"] = (b"pixels", '"1"')
+    bucket.objects["b/b-1.png"] = (b"pixels", '"2"')
+    list(mirror.compare())
+    assert files(out) == ["b/b-1.png"]
+    assert said == [
+        f"{long}/{long}-1.png: is no name that a file can have here; it stays in the stack's outbox"
+    ]
+
+
+def test_what_was_not_brought_out_is_known(mirror: Mirror, bucket: Bucket, out: Path) -> None:
+    bucket.objects["a/a-1.png"] = (b"pixels", '"1"')
+    assert mirror.left_behind() == "a/a-1.png"
+    list(mirror.compare())
+    assert mirror.left_behind() is None
+    (out / "a/a-1.png").unlink()  # taken away by a person
+    assert mirror.left_behind() is None
+    bucket.objects["a/a-1.png"] = (b"newer", '"2"')
+    assert mirror.left_behind() == "a/a-1.png"
 
 
 def test_another_outbox_folder_gets_everything(

@@ -299,6 +299,12 @@ def watch(
     once: Annotated[
         bool, typer.Option("--once", help="End when all that is there now has ended.")
     ] = False,
+    free: Annotated[
+        bool,
+        typer.Option(
+            "--free", help="Free the disk of kept copies that nothing needs any more, and end."
+        ),
+    ] = False,
     time_scale: Annotated[
         float,
         typer.Option("--time-scale", min=0.01, max=1.0, help="Shortens simulated durations."),
@@ -322,6 +328,7 @@ def watch(
         parameters=_parameters(parameter or []),
         time_scale=time_scale if chosen == "simulated" else 1.0,
         once=once,
+        free=free,
     )
     raise typer.Exit(run_watch(order, as_json=as_json))
 
@@ -779,19 +786,31 @@ def explain(
     path = Path(what)
     on_stack = stack is not None or profile is not None or region is not None
     inbox: Inbox
+    where = ""
+    if not on_stack and path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder; a file is needed", param_hint="KEY|PATH")
+    if root is None and not on_stack and not path.is_file() and not local.running():
+        raise typer.BadParameter(
+            f"there is no file {path}, and no local stack is running that could be asked for a key "
+            "of that name; check the path, or name a stack with --stack",
+            param_hint="KEY|PATH",
+        )
     if root is None and (on_stack or not path.is_file()):
         connection = connect(Where(stack, profile, region))
         inbox, key = S3Inbox(connection.s3, connection.inbox), what
+        where = f' in the inbox of the stack "{connection.name}"'
+        if not on_stack:
+            where += ", and no such file here"
         found = explaining.explain(inbox, key, connection.models, connection.regions)
     else:
         top = (root or _inbox_of(path)).resolve()
         if not path.resolve().is_relative_to(top):
             raise typer.BadParameter(f"{path} does not lie below {top}", param_hint="--root")
         key = path.resolve().relative_to(top).as_posix()
-        inbox = FolderInbox(top)
+        inbox, where = FolderInbox(top), f" in {top}"
         found = explaining.explain(inbox, key, _configured(models), None)
     if found is None:
-        output.err.print(f'there is nothing under "{key}"', markup=False)
+        output.err.print(f'there is nothing under "{key}"{where}', markup=False)
         raise typer.Exit(WRONG_INPUT)
     if as_json:
         output.document(asdict(found))

@@ -30,7 +30,7 @@ from retouch.cli.pace import Pace
 from retouch.cli.watch_folder import FolderAway
 from retouch.cli.watch_intake import Intake
 from retouch.cli.watch_journal import Journal, State
-from retouch.cli.watch_outbox import Mirror
+from retouch.cli.watch_outbox import Mirror, NotWritten
 from retouch.cli.watch_stack import STANDING, UNDER_WAY, UNSENT, Change, OwnStack
 from retouch.jobs import Status
 from retouch.local import stack as local
@@ -49,13 +49,22 @@ _SYNC_CALL_SECONDS: Final = 320.0
 """Calls that bill end within these, the second for those of synchronous models."""
 _FINALIZE_SECONDS: Final = 15.0
 """Results that are being copied may be waited for."""
+_PAGES_SECONDS: Final = 20.0
+"""So long missing pages are made at a start and at an end; the rest is left to the next start."""
 _ORPHAN_SECONDS: Final = 10.0
+_MUCH_BYTES: Final = 1_000_000_000
+"""From here on it is said at each start how much the kept copies take."""
 INTERRUPTED: Final = 130
 _ENDED: Final = (
     "the embedded engine has ended under the watch; nothing is lost: start the same command again"
 )
-_KEPT: Final = "The provider keeps results for 24 hours"
-_KEPT_BY: Final = {"simulated": "The simulator ends now, and its tasks are lost with it"}
+_KEPT: Final = (
+    "the same command goes on from there. The provider keeps results for 24 hours: start it before"
+)
+_KEPT_BY: Final = {
+    "simulated": "the simulator ends now and takes them with it, so they end as FAILED when the same "
+    "command is started again. With a provider they would go on"
+}
 
 
 class WatchedAlready(local.StackError):
@@ -74,6 +83,8 @@ class Order:
     time_scale: float = 1.0
     once: bool = False
     """End when everything that is there now has ended."""
+    free: bool = False
+    """Take nothing in: free the disk of what is done with, and end."""
 
     @property
     def name(self) -> str:
@@ -145,6 +156,20 @@ class Tally:
         return ", ".join(parts)
 
 
+def _bytes_in(folder: Path) -> int:
+    """How much the files below a folder hold. Some may go while they are counted."""
+    total = 0
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(above, name)).st_size
+    return total
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count, 0) / 1e6:.1f} MB"
+
+
 def _counted(count: int, what: str) -> str:
     return f"1 {what} is" if count == 1 else f"{count} {what}s are"
 
@@ -171,7 +196,7 @@ def watch(order: Order, *, as_json: bool) -> int:
         try:
             watcher = _Watcher(order, stack, blueprint.keep, console)
             try:
-                code = watcher.run()
+                code = watcher.free(as_json=as_json) if order.free else watcher.run()
             except (BotoCoreError, ClientError) as error:
                 if local.find(stack.name) is not None:
                     raise
@@ -180,7 +205,8 @@ def watch(order: Order, *, as_json: bool) -> int:
                 watcher.close()
         finally:
             local.stop(stack.name)
-        watcher.summary(as_json=as_json)
+        if not order.free:
+            watcher.summary(as_json=as_json)
         return code
 
 
@@ -193,7 +219,8 @@ def _alone(keep: Path, inbox: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise WatchedAlready(
-                f"{inbox} is being watched already (process {lock.read().strip() or 'unknown'})"
+                f"{inbox} is being watched already (process {lock.read().strip() or 'unknown'}); "
+                "one watch does all of it. To start another, end that one first, with Ctrl-C"
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -216,6 +243,7 @@ class _Watcher:
         self._order = order
         self._console = console
         self._running = stack
+        self._keep = keep
         self._stack = OwnStack(stack)
         self._journal = Journal(keep / "watch.db", str(order.outbox.resolve()))
         self._mirror = Mirror(order.outbox, self._journal, self._stack, self._say)
@@ -235,14 +263,68 @@ class _Watcher:
         """Close what is open."""
         self._journal.close()
 
+    def free(self, *, as_json: bool) -> int:
+        """Delete the kept copies that nothing needs any more; the exit status.
+
+        Nothing is sent meanwhile, and all or nothing is free to go: while a job is under way, or a
+        result cannot be brought out, every copy stays. What the journal and the table know stays in
+        any case, so nothing is dropped or paid again. It may end at any moment: a copy is there or not.
+        """
+        self._stack.admit_no_more()
+        self._make_pages()
+        for _ in self._mirror.compare():
+            pass
+        before = left = _bytes_in(self._keep)
+        why = self._not_free()
+        if why is None:
+            self._stack.free()
+            left = _bytes_in(self._keep)
+            self._say(
+                f"{_size(before - left)} freed; {_size(left)} are still taken, by copies of what lies "
+                f"in {self._order.inbox} and by the journal"
+            )
+        else:
+            self._say(f"nothing is freed: {why}")
+        if as_json:
+            output.document({"freed_bytes": before - left, "left_bytes": left})
+        return 0 if why is None else 1
+
+    def _not_free(self) -> str | None:
+        """Why the copies have to stay; None if they may go."""
+        if jobs := self._stack.needing_copies():
+            return (
+                f"{_counted(len(jobs), 'job')} not done, {jobs[0].sidecar} ({jobs[0].status}) for one, "
+                "and may need the copies; let the watch run until they have ended, or cancel them "
+                "(retouch cancel) while it runs"
+            )
+        if (key := self._mirror.left_behind()) is not None:
+            return f"{key} could not be brought to {self._order.outbox}"
+        return None
+
     def run(self) -> int:
         """Take in, bring out, and tell, until it is to end."""
+        try:
+            return self._run()
+        except NotWritten as error:
+            self._say(f"{error}. No new calls begin; those under way are waited for")
+            self._end_calls()
+            raise local.StackError(
+                f"{error}. Nothing is lost: see to it that the folder can be written to, and start the "
+                "same command again"
+            ) from error
+
+    def _run(self) -> int:
         with self._until_interrupted():
             self._go_on_from_before()
             self._say(
                 f"watching {self._order.inbox}; results appear in {self._order.outbox}; "
                 + ("ends when all is done" if self._order.once else "Ctrl-C ends it")
             )
+            if (taken := _bytes_in(self._keep)) > _MUCH_BYTES:
+                self._say(
+                    f"the copies of originals and results take {_size(taken)} in {self._keep}; "
+                    "the same command with --free frees what is done with"
+                )
             columns = (SpinnerColumn(), TextColumn("{task.description}"))
             live = self._console.is_terminal
             with Progress(*columns, console=self._console, disable=not live, transient=True) as bar:
@@ -258,6 +340,7 @@ class _Watcher:
                         break
             if self._interrupted:
                 self._drain()
+            self._make_pages()
             for record in self._mirror.compare():
                 self._heed(record)
         if self._interrupted:
@@ -292,8 +375,17 @@ class _Watcher:
             self._say(f"{_counted(count, 'job')} left from before; going on")
         for record in self._mirror.compare():
             self._heed(record)
+        self._make_pages()
         entries = self._journal.entries.values()
         self._stack.resume([(e.key, e.at) for e in entries if e.state is State.UP and not e.gone])
+
+    def _make_pages(self) -> None:
+        """Make the pages that were not made before the engine ended."""
+        until = time.monotonic() + _PAGES_SECONDS
+        for folder in self._stack.without_page():
+            if time.monotonic() > until:
+                break
+            self._stack.make_page(folder)
 
     def _turn(self) -> bool:
         """One round of everything; whether something was done."""
@@ -305,9 +397,13 @@ class _Watcher:
         except FolderAway as error:
             self._next_look = time.monotonic() + _AWAY_SECONDS
             if not self._away:
-                self._say(f"{error}; looking again until it is back")
+                self._say(
+                    f"{error}; nothing new is taken until it is back, what is under way goes on"
+                )
             self._away = True
             return True
+        if self._away:
+            self._say(f"{self._order.inbox} is back")
         self._away = False
         self._tally.dropped += taken.dropped
         self._tally.pending = taken.pending
@@ -375,8 +471,23 @@ class _Watcher:
 
     def _drain(self) -> None:
         """Start no more calls, and let those under way end: one cut off may be billed for nothing."""
-        self._stack.admit_no_more()
         self._say("stopping: no new files are taken; Ctrl-C again stops at once")
+        self._end_calls()
+        while self._bring(0):
+            pass
+        states = Counter(job.status for job in self._stack.open_jobs())
+        under_way = sum(states[status] for status in UNDER_WAY)
+        unsent = sum(states[status] for status in UNSENT)
+        if under_way:
+            self._say(
+                f"{_counted(under_way, 'job')} under way: "
+                f"{_KEPT_BY.get(self._order.provider, _KEPT)}"
+            )
+        if unsent:
+            self._say(f"{_counted(unsent, 'job')} not sent yet: the same command goes on with that")
+
+    def _end_calls(self) -> None:
+        self._stack.admit_no_more()
         self._stack.wait_while((Status.ADMITTED, Status.CREATING), _CALL_SECONDS)
         if calling := self._stack.wait_while((Status.CREATING,), 0):
             self._say(
@@ -385,18 +496,6 @@ class _Watcher:
             )
             self._stack.wait_while((Status.CREATING,), _SYNC_CALL_SECONDS)
         self._stack.wait_while((Status.FINALIZING,), _FINALIZE_SECONDS)
-        while self._bring(0):
-            pass
-        states = Counter(job.status for job in self._stack.open_jobs())
-        under_way = sum(states[status] for status in UNDER_WAY)
-        unsent = sum(states[status] for status in UNSENT)
-        if under_way:
-            self._say(
-                f"{_counted(under_way, 'job')} under way: the same command goes on from there. "
-                f"{_KEPT_BY.get(self._order.provider, _KEPT)}"
-            )
-        if unsent:
-            self._say(f"{_counted(unsent, 'job')} not sent yet: the same command goes on with that")
 
     def _code(self) -> int:
         statuses = {*self._tally.ended.values(), *self._tally.open.values()}

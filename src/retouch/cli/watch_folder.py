@@ -37,8 +37,8 @@ class Look:
 
     files: dict[str, Stamp] = field(default_factory=dict)
     """By key: the path below the folder, with `/`. Ignored names are left out."""
-    blind: set[str] = field(default_factory=set)
-    """Prefixes of folders that could not be read. Of what is in them nothing is known."""
+    blind: dict[str, str] = field(default_factory=dict)
+    """Prefixes of folders that could not be read, and why. Of what is in them nothing is known."""
     odd: set[str] = field(default_factory=set)
     """Names that no key can have."""
 
@@ -86,8 +86,9 @@ def _note(entry: os.DirEntry[str], prefix: str, found: Look) -> None:
                     found.odd.add(key)
         except FileNotFoundError:
             continue  # it went away this moment
-        except OSError:
-            found.blind.add(f"{key}/" if current.is_dir(follow_symlinks=False) else key)
+        except OSError as error:
+            prefix = f"{key}/" if current.is_dir(follow_symlinks=False) else key
+            found.blind[prefix] = error.strerror or type(error).__name__
 
 
 def _possible(key: str) -> bool:
@@ -126,9 +127,9 @@ def overlap(inbox: Path, outbox: Path) -> str | None:
     """Why two folders cannot be an inbox and its outbox; None if they can."""
     inner, outer = inbox.resolve(), outbox.resolve()
     if inner == outer:
-        return "is the same folder as INBOX; results would be dropped again"
+        return "is the same folder as INBOX; results would be dropped again. Choose one beside it"
     if outer.is_relative_to(inner):
-        return f"lies inside INBOX ({inbox}); results would be dropped again"
+        return f"lies inside INBOX ({inbox}); results would be dropped again. Choose a folder beside it"
     if inner.is_relative_to(outer):
         return f"holds INBOX ({inbox}); choose a folder beside it"
     return None

@@ -124,7 +124,10 @@ class Intake:
         for key in sorted(seen.odd):
             self._tell(key, f"{key!r}: the name is not UTF-8 or longer than 1,024 bytes; not taken")
         for prefix in sorted(seen.blind):
-            self._tell(prefix, f"{prefix}: cannot be read; what is in it is left alone")
+            self._tell(
+                prefix,
+                f"{prefix}: cannot be read: {seen.blind[prefix]}; it is left alone until it can be",
+            )
         due = sorted(self._patience.settle(self._changed(seen)), key=_order)
         taken = Taken(pending=self._patience.unsettled(), looked_seconds=looked)
         kept: list[str] = []
@@ -250,7 +253,8 @@ class Intake:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._tell(key, f"{key}: cannot be read: {error.strerror or type(error).__name__}")
+            why = error.strerror or type(error).__name__
+            self._tell(key, f"{key}: cannot be read: {why}; taken when it can be")
             return None
         self._told.discard(key)
         return data if Stamp(now.st_size, now.st_mtime_ns) == stamp else None
@@ -282,6 +286,6 @@ def _refusal(key: str, data: bytes) -> str | None:
         return None
     try:
         imaging.look(data)
-    except UnreadableImage:
-        return "is neither a sidecar (.json) nor an image"
+    except UnreadableImage as error:
+        return f"is neither a sidecar (.json) nor an image: {error}"
     return None

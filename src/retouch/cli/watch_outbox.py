@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,11 @@ from retouch import keys
 from retouch.cli.watch_journal import Journal
 
 _PART: Final = ".retouch-part"
+_NO_NAME: Final = "is no name that a file can have here; it stays in the stack's outbox"
+
+
+class NotWritten(OSError):
+    """A result cannot be written into the folder: its disk is full, or it may not be written to."""
 
 
 class Source(Protocol):
@@ -45,13 +51,20 @@ class Mirror:
             if not self._journal.has_result(key, tag):
                 yield from self.fetch(key)
 
+    def left_behind(self) -> str | None:
+        """An object that was not brought out as it is, if there is one."""
+        every = self._source.results_with_tags()
+        return next((key for key, tag in every if not self._journal.has_result(key, tag)), None)
+
     def fetch(self, key: str) -> Iterator[dict[str, Any]]:
-        """Fetch one object; what it says if it is a job's record."""
+        """Fetch one object; what it says if it is a job's record.
+
+        Raises:
+            NotWritten: the folder does not take it.
+        """
         path = self._path(key)
         if path is None:
-            self._say(
-                f"{key}: is no name that a file can have here; it stays in the stack's outbox"
-            )
+            self._say(f"{key}: {_NO_NAME}")
             return
         found = self._source.open_result(key)
         if found is None:
@@ -60,16 +73,15 @@ class Mirror:
         if self._journal.has_result(key, tag):
             body.close()
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:12]}{_PART}")
         try:
-            with body, part.open("wb") as file:
-                shutil.copyfileobj(body, file, 1024 * 1024)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+            _write(body, path)
+        except (ConnectionError, TimeoutError):
+            raise  # the download broke off
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                self._say(f"{key}: {_NO_NAME}")
+                return
+            raise NotWritten(f"{path} cannot be written: {error.strerror}") from error
         self._journal.fetched(key, tag)
         if key.endswith("/job.json"):
             record = json.loads(path.read_bytes())
@@ -103,3 +115,17 @@ class Mirror:
         sidecar = key if keys.classify(key) is keys.Kind.SIDECAR else f"{key}.json"
         path = self._path(keys.record_key(keys.outbox_folder(sidecar)))
         return path is not None and path.is_file()
+
+
+def _write(body: Any, path: Path) -> None:
+    part = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:12]}{_PART}")
+    with body:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                shutil.copyfileobj(body, file, 1024 * 1024)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)

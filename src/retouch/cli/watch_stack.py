@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mimetypes
 import time
@@ -13,20 +14,27 @@ from botocore.exceptions import ClientError
 
 from retouch import keys
 from retouch.aws.messaging import SqsUploads
+from retouch.aws.storage import S3Inbox, S3Outbox
 from retouch.cli.connection import Connection
+from retouch.errors import Conflict
 from retouch.jobs import Job, Status
 from retouch.local import stack as local
 from retouch.ports import Errand
+from retouch.steps.sheet import Buckets, read_record, write_page
 from retouch.steps.submit import job_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_events.type_defs import TargetTypeDef
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
     from mypy_boto3_sqs import SQSClient
 
 _SHA256: Final = "retouch-sha256"
 _QUEUE: Final = "retouch-watch"
+_RECORD: Final = "/job.json"
+_DELETED_AT_ONCE: Final = 1000
 _RECENT_SECONDS: Final = 1800.0
 """What was uploaded longer ago has been seen by the stack's own look through the inbox."""
 UNDER_WAY: Final = (
@@ -220,6 +228,39 @@ class OwnStack(Connection):
         """Jobs that nothing has settled yet."""
         return self.jobs([*UNSENT, *UNDER_WAY])
 
+    # --- pages ---
+
+    def without_page(self) -> Iterator[str]:
+        """See `without_page`."""
+        return without_page(self.s3, self.outbox)
+
+    def make_page(self, folder: str) -> None:
+        """Make the page of the job whose folder it is, unless the stack is just making it."""
+        with contextlib.suppress(Conflict):
+            write_page(
+                Buckets(S3Inbox(self.s3, self.inbox), S3Outbox(self.s3, self.outbox)), folder
+            )
+
+    # --- the copies ---
+
+    def needing_copies(self) -> list[Job]:
+        """Jobs that may need a result, or an original that is no longer in the folder.
+
+        One that waits for its files needs none: it will be entered with what lies in the folder then.
+        But a step may wait for the results of the one before, and a retry goes on with the originals
+        that the first try had.
+        """
+        return [
+            job
+            for job in self.open_jobs()
+            if job.status is not Status.WAITING or job.part is not None or job.retry_of is not None
+        ]
+
+    def free(self) -> None:
+        """Delete every result, and of originals every version that is not the current one."""
+        purge(self.s3, self.outbox, current_too=True)
+        purge(self.s3, self.inbox, current_too=False)
+
     def wait_while(self, statuses: Sequence[Status], seconds: float) -> int:
         """Wait until no job is in any of these states, for as long at the most; how many still are."""
         deadline = time.monotonic() + seconds
@@ -228,6 +269,49 @@ class OwnStack(Connection):
             if not count or time.monotonic() >= deadline:
                 return count
             time.sleep(0.3)
+
+
+def without_page(s3: S3Client, outbox: str) -> Iterator[str]:
+    """Folders of jobs that have ended whose page is missing, or older than their record.
+
+    What tells a stack to make a page is lost where its engine ends first.
+    """
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=outbox)
+    written = {
+        one["Key"]: one["LastModified"] for page in pages for one in page.get("Contents", [])
+    }
+    for key, at in written.items():
+        folder = key.removesuffix(_RECORD)
+        page_at = written.get(keys.page_key(folder))
+        if folder == key or (page_at is not None and page_at >= at):
+            continue
+        record = read_record(S3Outbox(s3, outbox), folder)
+        if record is not None and Status(record.status).settled:
+            yield folder
+
+
+def purge(s3: S3Client, bucket: str, *, current_too: bool, at_once: int = _DELETED_AT_ONCE) -> None:
+    """Delete the older versions of all objects for good, and with `current_too` the current ones.
+
+    The oldest first, and last what says that an object was deleted: so at no moment does a version come
+    back that another, or its deletion, had covered.
+    """
+    versions: list[ObjectIdentifierTypeDef] = []
+    markers: list[ObjectIdentifierTypeDef] = []
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        versions += [
+            {"Key": one["Key"], "VersionId": one["VersionId"]}
+            for one in page.get("Versions", [])
+            if current_too or not one["IsLatest"]
+        ]
+        markers += [
+            {"Key": one["Key"], "VersionId": one["VersionId"]}
+            for one in page.get("DeleteMarkers", [])
+        ]
+    going = [*reversed(versions), *reversed(markers)]  # the newest is listed first
+    for start in range(0, len(going), at_once):
+        some = going[start : start + at_once]
+        s3.delete_objects(Bucket=bucket, Delete={"Objects": some, "Quiet": True})
 
 
 def _news_of(event: dict[str, Any]) -> Change | Result:

@@ -18,9 +18,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Final
-
-_RELEASE_SECONDS: Final = 5.0
 
 
 def _end_with(parent: int) -> None:
@@ -29,34 +26,22 @@ def _end_with(parent: int) -> None:
     os.killpg(os.getpgid(0), signal.SIGTERM)
 
 
-def _release_bodies() -> None:
-    """Let go of the bytes of objects that are on disk.
+def bodies_stay_on_disk() -> None:
+    """Have the engine read the bytes of objects from disk whenever they are wanted.
 
-    The engine does so itself for what a bucket shows, but not for the same bytes in its list of
-    versions, and every bucket here has versions. It reads from disk what is not in memory there.
+    It does so for what it finds at its start. Of what is written later it holds every version's bytes
+    in memory until it ends, beside the copy on disk: a whole folder of photographs.
     """
     from ministack.services import s3
 
-    while True:
-        time.sleep(_RELEASE_SECONDS)
-        for (bucket, key), versions in list(s3._object_versions.items()):
-            for entry in list(versions):
-                if entry.get("data") is not None and _on_disk(s3, bucket, key, entry):
-                    entry["data"] = None
+    entered = s3._version_entry_from_record
 
+    def without_bytes(
+        record: dict[str, object], version_id: str, data: bytes | None
+    ) -> dict[str, object]:
+        return {**entered(record, version_id, data), "data": None}
 
-def _on_disk(s3: Any, bucket: str, key: str, entry: dict[str, Any]) -> bool:
-    version = entry["version_id"]
-    if s3._version_file_exists(bucket, key, version):
-        return True
-    objects = (s3._buckets.get(bucket) or {"objects": {}})["objects"]
-    current = objects.get(key)
-    # Its body is taken out of memory once it has been written.
-    return (
-        current is not None
-        and (current.get("version_id") or "null") == version
-        and current.get("body") is None
-    )
+    s3._version_entry_from_record = without_bytes
 
 
 async def _serve_kept(path: Path) -> None:
@@ -98,7 +83,7 @@ def main() -> None:
     if options.parent_pid is not None:
         watch = threading.Thread(target=_end_with, args=(options.parent_pid,), daemon=True)
         watch.start()
-    threading.Thread(target=_release_bodies, daemon=True).start()
+    bodies_stay_on_disk()
     if options.keep is not None:
         asyncio.run(_serve_kept(options.keep))
         return
