@@ -114,6 +114,7 @@ _EVENT: Final[dict[str, Schema]] = {
     "images": {**_COUNT, "description": "Images in the outbox."},
     "failed_images": _COUNT,
     "problems": {**_COUNT, "description": "How many job.json names."},
+    "missing": {**_list(_SOME_TEXT), "description": "The keys that the drop still lacks."},
     "failure": _or_null(_object({"code": _SOME_TEXT})),
     "doubt": {**_BOOLEAN, "description": "Money may have been spent for nothing or twice."},
     "held": _or_null(_object({"reason": {"enum": [*Reason]}})),

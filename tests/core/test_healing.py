@@ -187,6 +187,7 @@ def test_a_drop_that_stays_incomplete_is_told_of_once_and_still_starts() -> None
     job = world.store.the_job(job_id)
     assert job.status is Status.WAITING
     assert messages(world, job_id) == ["WAITING"]
+    assert world.notices.notifications[-1].message["missing"] == ["shoes/red.png"]
     assert world.outbox.record("shoes/red")["missing"] == ["shoes/red.png"]
     world.run(3 * 3600)
     assert messages(world, job_id) == ["WAITING"]

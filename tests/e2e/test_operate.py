@@ -156,6 +156,36 @@ def test_the_image_s_name_shows_retries_and_cancels_every_variant(person: User) 
     assert late.stdout.count("nothing to do") == 2
 
 
+def test_a_chain_goes_on_at_the_step_that_failed(person: User) -> None:
+    steps = [{"prompt": "a first step"}, {"prompt": "a forbidden step"}, {"prompt": "a last step"}]
+    drop(person, "链 #+%/red", "", WAN27, steps=steps)
+    last = person.settled("链 #+%/red")
+    assert (last["status"], last["failure"]["code"]) == ("FAILED", "StepFailed")
+    made = person.settled("链 #+%/red/step-1")
+    failed = person.settled("链 #+%/red/step-2")
+    assert (made["status"], failed["status"]) == ("SUCCEEDED", "FAILED")
+
+    done = retouch("retry", "链 #+%/red.jpg")
+
+    assert done.returncode == 0, done.stderr
+    assert "from step 2 on" in done.stdout
+    second = until(
+        lambda: (
+            r
+            if (r := person.record("链 #+%/red/step-2"))
+            and r["retry_of"] == failed["job_id"]
+            and r["status"] == "FAILED"
+            else None
+        ),
+        "the second step has ended once more",
+    )
+    assert second["inputs"][0]["sha256"] == made["outputs"][0]["sha256"]
+    assert person.record("链 #+%/red/step-1") == made
+    assert len(person.creates("a first step")) == 1
+    assert len(person.creates("a forbidden step")) == 2
+    assert not person.creates("a last step")
+
+
 def test_a_job_that_is_not_held_is_not_resolved(person: User) -> None:
     sidecar = drop(person, "fine", "a good wish", WAN27)
     job_id = at(person, "fine", "RUNNING", "SUCCEEDED")["job_id"]

@@ -236,6 +236,13 @@ def test_the_line_counts_each_job_where_it_is_and_says_how_long_the_rest_takes()
     assert tally.line() == (
         "24 dropped, 1 waiting, 3 queued, 1 under way, 6 done, 1 failed, about 35 s left"
     )
+    tally.coming = 4
+    assert tally.line() == (
+        "24 dropped, 4 on their way, 1 waiting, 3 queued, 1 under way, 6 done, 1 failed, "
+        "about 65 s left"
+    )
+    assert "left" not in tally.line(going_on=False)
+    tally.coming = 0
     now = 5000.0
     assert tally.line().endswith("about 56 min left")
 

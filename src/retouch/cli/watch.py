@@ -51,6 +51,7 @@ _FINALIZE_SECONDS: Final = 15.0
 """Results that are being copied may be waited for."""
 _PAGES_SECONDS: Final = 20.0
 """So long missing pages are made at a start and at an end; the rest is left to the next start."""
+_COUNT_SECONDS: Final = 1.0
 _ORPHAN_SECONDS: Final = 10.0
 _MUCH_BYTES: Final = 1_000_000_000
 """From here on it is said at each start how much the kept copies take."""
@@ -111,6 +112,8 @@ class Tally:
     now: Callable[[], float] = time.monotonic
     dropped: int = 0
     pending: int = 0
+    coming: int = 0
+    """Uploads that the stack has still to look at; an image alone waits there for its sidecar."""
     ended: dict[str, Status] = field(default_factory=dict)
     open: dict[str, Status] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
@@ -136,22 +139,23 @@ class Tally:
         return True
 
     def left(self) -> int:
-        """How many jobs will go on by themselves."""
-        return sum(status not in STANDING for status in self.open.values())
+        """How many jobs will go on by themselves, those that are yet to come of uploads among them."""
+        return self.coming + sum(status not in STANDING for status in self.open.values())
 
-    def line(self) -> str:
-        """All of it in a line."""
+    def line(self, *, going_on: bool = True) -> str:
+        """All of it in a line; how long the rest takes only while it is `going_on`."""
         states = Counter(self.open.values())
         ends = Counter(self.ended.values())
         running = sum(states[status] for status in UNDER_WAY)
         good = ends[Status.SUCCEEDED] + ends[Status.PARTIAL]
         parts = [f"{self.dropped} dropped"]
         parts += [f"{self.pending} being looked at"] if self.pending else []
+        parts += [f"{self.coming} on their way"] if self.coming else []
         parts += [f"{states[Status.WAITING]} waiting"] if states[Status.WAITING] else []
         parts += [f"{states[Status.QUEUED]} queued", f"{running} under way", f"{good} done"]
         others = ends.keys() - {Status.SUCCEEDED, Status.PARTIAL}
         parts += [f"{ends[status]} {status.lower()}" for status in sorted(others)]
-        left = self._pace.words(self.left())
+        left = self._pace.words(self.left()) if going_on else ""
         parts += [left] if left else []
         return ", ".join(parts)
 
@@ -253,6 +257,7 @@ class _Watcher:
         self._tally = Tally()
         self._started = time.monotonic()
         self._next_look = 0.0
+        self._next_count = 0.0
         self._away = False
         self._interrupted = False
         self._told: dict[str, str] = {}
@@ -332,6 +337,9 @@ class _Watcher:
                 healed = False
                 while not self._interrupted:
                     busy = self._turn()
+                    if (now := time.monotonic()) >= self._next_count:
+                        self._next_count = now + _COUNT_SECONDS
+                        self._tally.coming = self._stack.messages()
                     bar.update(task, description=self._tally.line())
                     if not healed and time.monotonic() - self._started > _HEAL_AFTER_SECONDS:
                         self._stack.heal()
@@ -467,7 +475,7 @@ class _Watcher:
             if status not in STANDING and job_id not in blocked
         ]
         unheard = self._expected - self._tally.ended.keys() - self._tally.open.keys()
-        return not left and not unheard and not self._stack.busy() and not self._bring(1)
+        return not left and not unheard and not self._stack.messages() and not self._bring(1)
 
     def _drain(self) -> None:
         """Start no more calls, and let those under way end: one cut off may be billed for nothing."""
@@ -523,4 +531,4 @@ class _Watcher:
                 }
             )
             return
-        self._say(f"{seen.line()}; results in {self._order.outbox}")
+        self._say(f"{seen.line(going_on=False)}; results in {self._order.outbox}")

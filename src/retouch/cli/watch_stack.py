@@ -114,7 +114,7 @@ class OwnStack(Connection):
         self.remove(key)
         job = None if version is None else job_of(self.store, key, version)
         if job is None:
-            if self.busy():
+            if self.messages():
                 return None  # its event may be on its way, or in work
             sidecars = keys.sidecars_of(key) if keys.classify(key) is keys.Kind.IMAGE else ()
             return all(self.store.latest_job_of(name) is None for name in sidecars)
@@ -124,8 +124,8 @@ class OwnStack(Connection):
         never_queued = job.status is Status.CANCELED and job.lane is None
         return job.status is Status.REJECTED or never_queued
 
-    def busy(self) -> bool:
-        """Whether uploads are still to be looked at by the stack."""
+    def messages(self) -> int:
+        """How many uploads the stack has still to look at."""
         answer = self._sqs.get_queue_attributes(
             QueueUrl=self._outputs["UploadsQueueUrl"],
             AttributeNames=[
@@ -134,7 +134,7 @@ class OwnStack(Connection):
                 "ApproximateNumberOfMessagesDelayed",
             ],
         )
-        return any(int(count) for count in answer["Attributes"].values())
+        return sum(int(count) for count in answer["Attributes"].values())
 
     # --- going on after a restart ---
 
