@@ -155,7 +155,7 @@ class Estimate:
     def makes(self) -> str:
         """In words, its images."""
         what = f"{self._chain} make" if self.steps else "it makes"
-        return f"{what} up to {self.images} images"
+        return f"{what} up to {self.images} {'image' if self.images == 1 else 'images'}"
 
     @property
     def costs(self) -> str:
@@ -318,16 +318,16 @@ def _no_room(estimate: Estimate, scope: str, budget: Budget, known: Circumstance
     if most is not None and used.images + estimate.images > most:
         return hold(
             Reason.IMAGES_PER_DAY,
-            f"{estimate.makes}, and of the {most} that {_whose(scope)} may make "
-            f"a day {used.images} are used up on {known.day}",
+            f"{estimate.makes}; {_whose(scope)} may make {most} a day, of which {used.images} are used "
+            f"up on {known.day}",
         )
     limit = budget.cost_per_day.get(estimate.currency or "")
     spent = used.cost.get(estimate.currency or "", 0)
     if limit is not None and spent + estimate.cost > _most(limit):
         return hold(
             Reason.COST_PER_DAY,
-            f"{estimate.costs}, and of the {limit} that "
-            f"{_whose(scope)} may spend a day {_shown(spent)} are used up on {known.day}",
+            f"{estimate.costs}; {_whose(scope)} may spend {limit} a day, of which {_shown(spent)} are "
+            f"used up on {known.day}",
         )
     if scope in known.before:
         return hold(

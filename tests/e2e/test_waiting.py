@@ -152,7 +152,7 @@ def test_a_folder_has_a_budget_of_its_own(dropped: Dropped) -> None:
     held = dropped.at(f"{folder}/2", "HELD")
 
     assert held["held"]["scope"] == folder
-    assert f"{folder}/_preset.json is 1" in held["held"]["message"]
+    assert f"the folder {folder} may make 1 a day" in held["held"]["message"]
     user.put(f"{ODD}/beside.jpg", picture(534, 512))
     user.put(f"{ODD}/beside.jpg.json", {**WAN, "prompt": "not of that folder"})
     dropped.at(f"{ODD}/beside", "SUCCEEDED")

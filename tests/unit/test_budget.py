@@ -157,7 +157,7 @@ def test_images_of_a_day(used: int, fits: bool) -> None:
     assert (why is None) is fits
     if why is not None:
         assert (why.reason, why.by_itself) == (Reason.IMAGES_PER_DAY, True)
-        assert f"{used} are used up on {DAY}" in why.message
+        assert f"of which {used} are used up on {DAY}" in why.message
 
 
 @pytest.mark.parametrize(("used", "fits"), [(0, True), (720_000, True), (720_001, False)])
@@ -256,10 +256,13 @@ def test_the_condition_on_a_write_is_the_limit_without_the_job() -> None:
             Budget(cost_per_job={"CNY": Decimal("0.5")}),
             "its 3 steps together cost up to 0.6 CNY, and cost_per_job",
         ),
-        (Budget(images_per_day=10), "its 3 steps together make up to 3 images, and of the 10"),
+        (
+            Budget(images_per_day=10),
+            "its 3 steps together make up to 3 images; the stack may make 10",
+        ),
         (
             Budget(cost_per_day={"CNY": Decimal(2)}),
-            "its 3 steps together cost up to 0.6 CNY, and of",
+            "its 3 steps together cost up to 0.6 CNY; the stack may spend 2",
         ),
     ],
 )
