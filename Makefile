@@ -5,7 +5,7 @@
 #   make format   formats the code
 #   make docs     makes the pages of the models, and the schemas, from the code
 #   make simulate 10,000 jobs with crashes and faults, 100,000 without, on a fake clock
-#   make benchmark 100 jobs through a lane of two on the embedded engine, held against the ideal
+#   make benchmark 100 jobs through a lane of two, held against the ideal; a thousand images at once
 #   make lock     makes the lock files anew
 #   make clean    removes what the other targets made
 
@@ -69,6 +69,7 @@ simulate: $(VENV)/dev.stamp
 
 benchmark: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.drop_folder
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
