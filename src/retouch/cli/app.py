@@ -405,7 +405,7 @@ def _judged(
     regions: Sequence[str] | None = None,
 ) -> list[tuple[Found | None, Verdict]]:
     judged: list[tuple[Found | None, Verdict]] = []
-    for item in collect(paths):
+    for item in output.track([*collect(paths)], "looking at files"):
         if isinstance(item, Verdict):
             judged.append((None, item))
         else:
@@ -426,7 +426,7 @@ def _upload(
     names = {prefix + item.key for item in found}
     inbox = S3Inbox(connection.s3, connection.inbox)
     job_ids = []
-    for item in found:
+    for item in output.track(found, "uploading"):
         key = prefix + item.key
         version = connection.upload(key, item.path.read_bytes())
         if is_job(connection, inbox, key, names):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypeVar
 
+from rich import progress
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -32,6 +33,14 @@ def _console(stream: TextIO, *, stderr: bool = False) -> Console:
 
 out: Final = _console(sys.stdout)
 err: Final = _console(sys.stderr, stderr=True)
+
+T = TypeVar("T")
+
+
+def track(things: Sequence[T], doing: str) -> Iterable[T]:
+    """The things one by one, with a bar on a terminal while they are gone through."""
+    return progress.track(things, doing, console=err, transient=True, disable=not err.is_terminal)
+
 
 _STYLE: Final = {
     Status.SUCCEEDED: "green",
