@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 
-import boto3
 import pytest
 from rich.console import Console
 
@@ -13,20 +12,6 @@ from retouch.cli.connection import Connection
 from retouch.cli.following import follow
 from retouch.jobs import Job, Part, PutJob, Status
 from retouch.steps.submit import parts_of
-from tests.integration.conftest import Stack
-
-
-@pytest.fixture
-def connection(stack: Stack) -> Connection:
-    outputs = {
-        "InboxBucket": stack.inbox,
-        "OutboxBucket": stack.outbox,
-        "TableName": stack.table,
-        "Models": "{}",
-        "ProviderRegions": "beijing",
-        "OperateFunctionName": "operate",
-    }
-    return Connection(boto3.Session(), outputs, name="retouch-test")
 
 
 def job(number: int, **changes: object) -> Job:
