@@ -664,6 +664,21 @@ def test_an_image_that_waited_does_not_seem_to_wait_once_variants_are_made_of_it
     assert not world.store.recorded
 
 
+def test_a_late_event_of_an_older_drop_calls_no_newer_record_older() -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    world.drop("shoes/red.png.json", preset(**WHOLE, variants=VARIANTS))
+    world.run(60)
+    world.clock.advance(60)
+    (newer,) = world.drop("shoes/red.json", sidecar_json(images=["red.png"]))
+    world.run(60)
+    assert world.store.the_job(newer).status is Status.SUCCEEDED
+
+    submit(world, "shoes/red.png.json")
+
+    assert world.store.the_job(newer).warnings == ()
+
+
 def test_what_replaced_a_held_job_leaves_no_word_of_its_being_held() -> None:
     world = World(budget=Budget(images_per_day=0))
     world.drop("red.png", PHOTO)

@@ -407,12 +407,15 @@ def _replace_older(app: App, drop: _Drop) -> None:
     older = _supersede(app, drop.before, drop.root)
     folders = drop.folders
     own = [part_id(drop.root, part.number) for part in drop.reading.parts]
+    entered = app.store.job(drop.root)
     for job_id in dict.fromkeys((*older, drop.holders[keys.outbox_folder(drop.key)])):
         job = app.store.job(job_id) if job_id is not None and job_id not in own else None
         if job is None or not folders or not job.status.terminal or job.folder in folders:
             continue
         if app.store.latest_job_of(place(job.folder)) != job.job_id:
             continue  # its record lies aside already
+        if entered is not None and first_of(app.store, job).created_at > entered.created_at:
+            continue  # the event is late: another sidecar's drop is the newer one
         more = f" and {len(folders) - _FEW} more" if len(folders) > _FEW else ""
         note = Finding(field="", message=f"{_NEWER}{', '.join(folders[:_FEW])}{more}")
         if note not in job.warnings:
