@@ -470,6 +470,27 @@ def test_a_key_retries_each_variant_that_ended_badly_and_bills_no_image_anew(
     assert said.code == 1
 
 
+def test_a_key_asks_for_what_a_person_has_to_see_to_as_an_id_does(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.FINALIZING, Status.FINALIZING, Status.UNRESOLVED)
+    stuck = store.job(PARTS[1])
+    assert stuck is not None
+    store.commit((PutJob(stuck.model_copy(update={"version": 2, "blocked": True})),))
+    cloud.answers = [
+        report(status="FINALIZING", did="copying its results is tried again now"),
+        report(status="UNRESOLVED", could_not="it is held for a decision: `retouch resolve`"),
+    ]
+
+    said = retouch("retry", SIDECAR)
+
+    assert asked_for(cloud) == [*PARTS[1:]]
+    assert "nothing to do: it is FINALIZING" in said.out
+    assert "tried again now" in said.out
+    assert "held for a decision" in said.err
+    assert said.code == 1
+
+
 def test_a_key_retries_steps_by_the_last_of_them(
     retouch: Shell, cloud: Cloud, store: DynamoStore
 ) -> None:
