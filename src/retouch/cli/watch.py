@@ -258,7 +258,8 @@ class _Watcher:
         self._interrupted = False
         self._told: dict[str, str] = {}
         self._rows: dict[str, dict[str, Any]] = {}
-        self._expected: set[str] = set()
+        self._expected: dict[str, str] = {}
+        """By the sidecar's key the job that its latest version makes."""
 
     def close(self) -> None:
         """Close what is open."""
@@ -414,7 +415,7 @@ class _Watcher:
         self._tally.pending = taken.pending
         if not taken.dropped:
             self._next_look = time.monotonic() + _LOOK_SHARE * taken.looked_seconds
-        self._expected.update(job_id_of(key, version) for key, version in taken.sidecars)
+        self._expected |= {key: job_id_of(key, version) for key, version in taken.sidecars}
         return self._bring(0 if taken.dropped else 1) or bool(taken.dropped or taken.pending)
 
     def _bring(self, wait_seconds: int) -> bool:
@@ -471,7 +472,8 @@ class _Watcher:
             for job_id, status in self._tally.open.items()
             if status not in STANDING and job_id not in blocked
         ]
-        unheard = self._expected - self._tally.ended.keys() - self._tally.open.keys()
+        heard = self._tally.ended.keys() | self._tally.open.keys()
+        unheard = set(self._expected.values()) - heard
         return not left and not unheard and not self._stack.busy() and not self._bring(1)
 
     def _drain(self) -> None:
