@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from retouch import keys
 from retouch.budget import Budget
-from retouch.jobs import Job, Status
+from retouch.jobs import Job, NoteLatest, PutJob, Status
 from retouch.ports import SETTLE_SECONDS
-from retouch.steps.submit import job_id_of, submit
+from retouch.records import place
+from retouch.steps.submit import job_id_of, job_of, submit
 from tests.fakes import (
     OVERDUE_SECONDS,
     PHOTO,
@@ -23,6 +25,7 @@ from tests.fakes import (
 )
 
 WHOLE = {"model": WANX, "function": "description_edit", "prompt": "a white background"}
+VARIANTS = [{"name": "blue", "prompt": "in blue"}, {"name": "red", "prompt": "in red"}]
 
 
 def preset(**fields: Any) -> bytes:
@@ -341,6 +344,73 @@ def test_an_image_that_was_recorded_as_alone_takes_its_place_among_the_parts() -
     assert world.outbox.results() == ["shoes/a/blue/blue-1.png", "shoes/a/red/red-1.png"]
 
 
+def stand_in_of_before(world: World, key: str) -> Job:
+    """An image's record in a table of before such had ids of their own."""
+    there = world.inbox.head(key)
+    assert there is not None
+    now = world.clock.now()
+    job = Job(
+        job_id=job_id_of(key, there.version_id),
+        version=1,
+        message_version=1,
+        status=Status.WAITING,
+        created_at=now,
+        updated_at=now,
+        overdue_at=now,
+        sidecar=f"{key}.json",
+        sidecar_version=None,
+        folder=keys.outbox_folder(f"{key}.json"),
+        missing=(f"{key}.json",),
+    )
+    world.store.commit((PutJob(job), NoteLatest(place(job.folder), job.job_id, over=None)))
+    world.store.note_lone(key, now, job.job_id)
+    return job
+
+
+@pytest.mark.parametrize("waits", [60, 5 * OVERDUE_SECONDS])
+@pytest.mark.parametrize("variants", [None, VARIANTS])
+def test_a_preset_takes_an_image_on_that_an_older_version_of_the_stack_had_recorded(
+    waits: float, variants: Any
+) -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    record = stand_in_of_before(world, "shoes/red.png")
+    world.run(waits)
+    assert set(world.store.jobs) == {record.job_id}, "it has its record already"
+
+    world.drop("shoes/_preset.json", preset(**WHOLE, variants=variants))
+    world.run(5 * OVERDUE_SECONDS)
+
+    made = [job for job in world.store.jobs.values() if job.job_id != record.job_id]
+    assert [job.status for job in made] == [Status.SUCCEEDED] * (2 if variants else 1)
+    assert len(world.provider.billed) == len(made)
+    closed = world.store.the_job(record.job_id)
+    assert closed.status is Status.CANCELED
+    assert "it is made under the presets of its folder" in closed.problems[0].message
+    there = world.inbox.head("shoes/red.png")
+    assert there is not None
+    first = job_of(world.store, there.key, there.version_id)
+    assert first in made
+    assert not world.store.recorded
+
+
+def test_a_sidecar_replaces_what_a_preset_made_of_such_an_image_while_it_is_queued() -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    record = stand_in_of_before(world, "shoes/red.png")
+    world.drop("shoes/_preset.json", preset(**WHOLE))
+    wait_for_sidecar(world)
+    (made,) = [job for job in world.store.jobs.values() if job.job_id != record.job_id]
+    assert made.status is Status.QUEUED
+
+    (own,) = world.drop("shoes/both.json", sidecar_json(images=["red.png"], prompt="mine"))
+    world.run(60)
+
+    assert world.store.the_job(made.job_id).status is Status.CANCELED
+    assert world.store.the_job(own).status is Status.SUCCEEDED
+    assert world.provider.billed == ["mine"]
+
+
 def test_a_newer_version_of_an_image_alone_whose_event_was_lost_is_found() -> None:
     world = World()
     world.drop("shoes/_preset.json", preset(**WHOLE))
@@ -354,9 +424,6 @@ def test_a_newer_version_of_an_image_alone_whose_event_was_lost_is_found() -> No
 
 
 # --- fields that the entries of a preset go before ----------------------------------------
-
-
-VARIANTS = [{"name": "blue", "prompt": "in blue"}, {"name": "red", "prompt": "in red"}]
 
 
 def warned(world: World, job_ids: tuple[str, ...]) -> list[list[tuple[str, str]]]:
@@ -595,6 +662,21 @@ def test_an_image_that_waited_does_not_seem_to_wait_once_variants_are_made_of_it
     assert f"{folder}/blue" in problem["message"]
     assert world.outbox.record(f"{folder}/blue")["status"] == "SUCCEEDED"
     assert not world.store.recorded
+
+
+def test_a_late_event_of_an_older_drop_calls_no_newer_record_older() -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    world.drop("shoes/red.png.json", preset(**WHOLE, variants=VARIANTS))
+    world.run(60)
+    world.clock.advance(60)
+    (newer,) = world.drop("shoes/red.json", sidecar_json(images=["red.png"]))
+    world.run(60)
+    assert world.store.the_job(newer).status is Status.SUCCEEDED
+
+    submit(world, "shoes/red.png.json")
+
+    assert world.store.the_job(newer).warnings == ()
 
 
 def test_what_replaced_a_held_job_leaves_no_word_of_its_being_held() -> None:

@@ -22,6 +22,7 @@ from moto import mock_aws
 from retouch.aws.messaging import AwsNotices, SqsKicks, SqsUploads, StepFunctionsExecutions
 from retouch.aws.storage import S3Inbox, S3Outbox
 from retouch.aws.store import DynamoStore
+from retouch.cli.connection import Connection
 from retouch.local.packaging import load_template, project_root
 from retouch.provider.client import DashScope, connection_pool
 from tests.integration.wire import BASE_URL as BASE_URL
@@ -355,3 +356,17 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return self.milliseconds
+
+
+@pytest.fixture
+def connection(stack: Stack) -> Connection:
+    """The command line's way to it."""
+    outputs = {
+        "InboxBucket": stack.inbox,
+        "OutboxBucket": stack.outbox,
+        "TableName": stack.table,
+        "Models": "{}",
+        "ProviderRegions": "beijing",
+        "OperateFunctionName": "operate",
+    }
+    return Connection(boto3.Session(), outputs, name="retouch-test")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 
-import boto3
 import pytest
 from rich.console import Console
 
@@ -13,20 +12,6 @@ from retouch.cli.connection import Connection
 from retouch.cli.following import follow
 from retouch.jobs import Job, Part, PutJob, Status
 from retouch.steps.submit import parts_of
-from tests.integration.conftest import Stack
-
-
-@pytest.fixture
-def connection(stack: Stack) -> Connection:
-    outputs = {
-        "InboxBucket": stack.inbox,
-        "OutboxBucket": stack.outbox,
-        "TableName": stack.table,
-        "Models": "{}",
-        "ProviderRegions": "beijing",
-        "OperateFunctionName": "operate",
-    }
-    return Connection(boto3.Session(), outputs, name="retouch-test")
 
 
 def job(number: int, **changes: object) -> Job:
@@ -99,8 +84,11 @@ def test_a_pipe_gets_a_line_that_says_how_far_it_has_come(connection: Connection
     assert file.getvalue().count("shoes/6.png") == 1
 
 
-def test_what_is_held_and_the_steps_after_it_are_not_waited_for(connection: Connection) -> None:
-    first = job(0, status=Status.HELD, part=Part(number=0, of=2, step=1, steps=2))
+@pytest.mark.parametrize("held", [Status.HELD, Status.UNRESOLVED])
+def test_what_is_held_and_the_steps_after_it_are_not_waited_for(
+    connection: Connection, held: Status
+) -> None:
+    first = job(0, status=held, part=Part(number=0, of=2, step=1, steps=2))
     _, last = parts_of(first)
     waits = Part(number=1, of=2, step=2, steps=2, previous=first.job_id)
     after = job(1, job_id=last, status=Status.WAITING, part=waits)
@@ -112,7 +100,7 @@ def test_what_is_held_and_the_steps_after_it_are_not_waited_for(connection: Conn
         connection, [first.job_id], console, stopped=lambda one: one.status is Status.HELD
     )
 
-    assert [one.status for one in found] == [Status.HELD, Status.WAITING]
+    assert [one.status for one in found] == [held, Status.WAITING]
 
 
 def test_with_the_first_job_of_a_drop_all_of_it_is_followed(connection: Connection) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from retouch.cli.watch_stack import purge, without_page
-from retouch.jobs import Status
+from retouch.aws.storage import S3Inbox
+from retouch.cli.connection import Connection
+from retouch.cli.watch_stack import copies, delete, needing_copies, without_page
+from retouch.jobs import Job, Preset, PutJob, Status
 from tests.integration.conftest import Stack
 
 
@@ -49,6 +51,10 @@ def kept(stack: Stack) -> int:
     return len([*listed.get("Versions", []), *listed.get("DeleteMarkers", [])])
 
 
+def purge(s3: Any, bucket: str, *, current_too: bool, at_once: int = 1000) -> None:
+    delete(s3, bucket, copies(s3, bucket, current_too=current_too), at_once)
+
+
 @pytest.fixture
 def some(stack: Stack) -> dict[str, str]:
     put(stack, "a.jpg", "a1", "a2", "a3")
@@ -74,7 +80,7 @@ def test_broken_off_at_any_deletion_no_older_version_has_come_back(
 ) -> None:
     breaking = Breaking(stack.s3, deletions)
     try:
-        purge(breaking, stack.inbox, current_too=current_too, at_once=1)  # type: ignore[arg-type]
+        purge(breaking, stack.inbox, current_too=current_too, at_once=1)
     except KeyboardInterrupt:
         assert breaking.left == 0
     assert seen(stack).items() <= some.items()
@@ -82,6 +88,68 @@ def test_broken_off_at_any_deletion_no_older_version_has_come_back(
         assert seen(stack) == some
     purge(stack.s3, stack.inbox, current_too=current_too)
     assert kept(stack) == (0 if current_too else 2)
+
+
+def test_what_is_written_once_it_was_seen_what_can_go_stays(stack: Stack) -> None:
+    put(stack, "a/job.json", "told")
+    going = copies(stack.s3, stack.inbox, current_too=True)
+    put(stack, "a/job.json", "told later")
+    put(stack, "a/index.html", "made later")
+
+    delete(stack.s3, stack.inbox, going)
+
+    assert seen(stack) == {"a/job.json": "told later", "a/index.html": "made later"}
+    assert kept(stack) == 2
+
+
+# --- who may need them -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [
+        ({}, False),
+        ({"status": Status.FAILED}, False),
+        ({"retry_of": "f" * 16}, True),
+        ({"status": Status.HELD}, True),
+        ({"status": Status.UNRESOLVED}, True),
+    ],
+)
+def test_what_a_person_may_yet_send_needs_the_copies(
+    connection: Connection, changes: dict[str, Any], needs: bool
+) -> None:
+    connection.store.commit((PutJob(waiting(**changes)),))
+    assert bool(needing_copies(connection)) is needs
+
+
+def test_what_waits_under_a_preset_that_was_changed_since_needs_the_copies(
+    connection: Connection, stack: Stack
+) -> None:
+    put(stack, "_preset.json", "{}")
+    there = S3Inbox(stack.s3, stack.inbox).head("_preset.json")
+    assert there is not None
+    job = waiting(presets=(Preset(key=there.key, version_id=there.version_id),))
+    connection.store.commit((PutJob(job),))
+    assert needing_copies(connection) == []
+
+    put(stack, "_preset.json", "{ }")
+    assert needing_copies(connection) == [job]
+    stack.s3.delete_object(Bucket=stack.inbox, Key="_preset.json")
+    assert needing_copies(connection) == [job]
+
+
+def waiting(**changes: Any) -> Job:
+    return Job(
+        job_id="a" * 16,
+        version=1,
+        status=Status.WAITING,
+        created_at=1.0,
+        updated_at=1.0,
+        sidecar="a.jpg.json",
+        sidecar_version="v1",
+        folder="a",
+        missing=("a.jpg",),
+    ).model_copy(update=changes)
 
 
 # --- pages -----------------------------------------------------------------------------------------

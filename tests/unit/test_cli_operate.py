@@ -26,7 +26,7 @@ from moto import mock_aws
 
 from retouch.aws.store import DynamoStore
 from retouch.cli import main
-from retouch.jobs import Job, NoteLatest, Part, PutJob, Status
+from retouch.jobs import Job, NoteLatest, Part, PutJob, Source, Status, Way
 from retouch.local.packaging import load_template, project_root
 from retouch.steps.submit import part_id
 
@@ -325,6 +325,46 @@ def test_an_image_s_name_means_the_sidecar_that_it_was_used_by(
     assert told == {"hat.jpg": wins.job_id, "hat.json": loses.job_id}
 
 
+def test_a_record_that_lies_aside_is_named_by_its_folder(
+    retouch: Shell, store: DynamoStore
+) -> None:
+    # One never had the folder; another lost it to a newer job, which has its name.
+    loses = job(1, job_id="c" * 16, sidecar="hat.json", folder=f"hat/{'c' * 16}")
+    older = job(1, job_id="d" * 16, sidecar="hat.jpg.json", folder="hat")
+    newer = job(1, job_id="e" * 16, sidecar="hat.jpg.json", folder="hat")
+    store.commit(tuple(PutJob(one) for one in (loses, older, newer)))
+    store.commit((NoteLatest("hat/", newer.job_id, over=None),))
+
+    told = [
+        json.loads(retouch("show", name, "--json").out)["job_id"]
+        for name in (f"hat/{'c' * 16}/", f"hat/{'d' * 16}/", "hat/")
+    ]
+
+    assert told == [loses.job_id, older.job_id, newer.job_id]
+    assert retouch("show", f"cap/{'d' * 16}/").code == 2
+
+
+def test_an_image_s_name_does_not_mean_a_sidecar_that_took_another_image(
+    retouch: Shell, store: DynamoStore
+) -> None:
+    image = Source(key="hat.jpg", version_id="v1", way=Way.PUBLIC)
+    own = job(1, job_id="b" * 16, sidecar="hat.jpg.json", folder="hat", images=(image,))
+    other = image.model_copy(update={"key": "cap.jpg"})
+    newer = job(
+        1, job_id="c" * 16, sidecar="hat.json", folder="hat", images=(other,), created_at=2.0
+    )
+    for one in (own, newer):
+        store.commit((PutJob(one), NoteLatest(one.sidecar, one.job_id, over=None)))
+
+    told = {
+        name: json.loads(retouch("show", name, "--json").out)["job_id"]
+        for name in ("hat.jpg", "hat.json")
+    }
+
+    assert told == {"hat.jpg": own.job_id, "hat.json": newer.job_id}
+    assert retouch("show", "hat.png").code == 2, "what was made of other images is none of its"
+
+
 # --- all jobs of a drop ----------------------------------------
 
 PARTS = tuple(part_id(JOB, number) for number in range(3))
@@ -427,6 +467,27 @@ def test_a_key_retries_each_variant_that_ended_badly_and_bills_no_image_anew(
 
     assert asked_for(cloud) == [PARTS[0], PARTS[2]]
     assert f"`retouch retry {PARTS[1]}`" in said.err
+    assert said.code == 1
+
+
+def test_a_key_asks_for_what_a_person_has_to_see_to_as_an_id_does(
+    retouch: Shell, cloud: Cloud, store: DynamoStore
+) -> None:
+    make_several(store, Status.FINALIZING, Status.FINALIZING, Status.UNRESOLVED)
+    stuck = store.job(PARTS[1])
+    assert stuck is not None
+    store.commit((PutJob(stuck.model_copy(update={"version": 2, "blocked": True})),))
+    cloud.answers = [
+        report(status="FINALIZING", did="copying its results is tried again now"),
+        report(status="UNRESOLVED", could_not="it is held for a decision: `retouch resolve`"),
+    ]
+
+    said = retouch("retry", SIDECAR)
+
+    assert asked_for(cloud) == [*PARTS[1:]]
+    assert "nothing to do: it is FINALIZING" in said.out
+    assert "tried again now" in said.out
+    assert "held for a decision" in said.err
     assert said.code == 1
 
 

@@ -3,6 +3,7 @@ with an end at every step."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from retouch import keys
 from retouch.cli.watch_folder import FolderAway, Patience, Stamp, look, overlap
 from retouch.cli.watch_intake import LARGEST_BYTES, Intake
 from retouch.cli.watch_journal import Entry, Journal, State
+from retouch.jobs import Job, Status
+from retouch.records import record
 
 from .helpers import encoded
 
@@ -264,6 +267,29 @@ def test_an_image_of_any_name_and_a_broken_sidecar_go_up(desk: Desk) -> None:
     desk.write("scan", PICTURE)
     desk.write("broken.json", b"{")
     assert desk.look(4) == 2
+
+
+def test_no_job_is_expected_of_a_record_of_ours_and_that_is_said(desk: Desk) -> None:
+    job = Job(
+        job_id="a" * 16,
+        status=Status.SUCCEEDED,
+        created_at=1.0,
+        updated_at=1.0,
+        sidecar="red.jpg.json",
+        sidecar_version="v1",
+        folder="red",
+    )
+    desk.write("job.json", json.dumps(record(job)).encode())
+    desk.write("red.json", NOTE)
+    sidecars = []
+    for _ in range(4):
+        sidecars += desk.intake.round(lambda: True).sidecars
+        desk.now += 1
+
+    assert [key for key, _ in sidecars] == ["red.json"]
+    assert desk.said == [
+        "job.json: this is a record of retouch from an outbox, no sidecar; it is ignored"
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to root")

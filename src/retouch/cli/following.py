@@ -76,7 +76,7 @@ class _Jobs:
         if job.status.settled or self._stopped(job):
             return True
         before = self.seen.get(job.part.previous or "") if job.part is not None else None
-        waits = job.status is Status.WAITING and before is not None and not before.status.settled
+        waits = job.status is Status.WAITING and before is not None and not before.status.terminal
         return waits and before is not None and self._at_rest(before)
 
 

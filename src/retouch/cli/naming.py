@@ -18,14 +18,21 @@ def jobs_named(store: Store, name: str) -> tuple[Job, ...]:
     job = store.job(name)
     if job is not None:
         return (job,)
-    latest = _latest(store, name)
+    latest = _latest(store, name) or _aside(store, name)
     if latest is None:
         return ()
     return (latest,) if name.endswith("/") else _of_its_drop(store, latest)
 
 
+def _aside(store: Store, folder: str) -> Job | None:
+    """The job whose record lies in a folder that is named after it, because another job has its own."""
+    above, _, job_id = folder.rstrip("/").rpartition("/")
+    job = store.job(job_id) if folder.endswith("/") else None
+    return job if job is not None and job.folder in (above, f"{above}/{job_id}") else None
+
+
 def _latest(store: Store, name: str) -> Job | None:
-    """The latest job under a key; for an image's, of all that may describe it.
+    """The latest job under a key; for an image's, of all that may describe it and take no others.
 
     One that has lost its folder for good, to a sidecar that goes before it, comes last.
     """
@@ -39,7 +46,14 @@ def _latest(store: Store, name: str) -> Job | None:
     def rank(job: Job) -> tuple[bool, float]:
         return not job.folder.endswith(f"/{job.job_id}"), job.created_at
 
-    return max(found, key=rank, default=None)
+    about = (job for job in found if not is_image or _may_take(job, name))
+    return max(about, key=rank, default=None)
+
+
+def _may_take(job: Job, image: str) -> bool:
+    """Whether a job is made from an image, or may be: a sidecar `red.json` may name any others."""
+    taken = {source.key for source in (*job.images, *filter(None, (job.mask,)))}
+    return not taken or image in taken
 
 
 def _of_its_drop(store: Store, latest: Job) -> tuple[Job, ...]:

@@ -82,7 +82,7 @@ def _await_the_provider(stack: Stack, jobs: Iterable[Job]) -> None:
 
 
 def retry(stack: Stack, jobs: Sequence[Job], told: dict[str, Outcome]) -> None:
-    """Try again what failed, was refused or cancelled, or waits on a paused lane; `told` as `cancel`.
+    """Try again what failed, was refused or cancelled, or stands still; `told` as `cancel`.
 
     Steps are tried again by the last of them, which stands for all that lead to it.
     """
@@ -103,10 +103,17 @@ def retry(stack: Stack, jobs: Sequence[Job], told: dict[str, Outcome]) -> None:
                 "some of its images are there, and a retry makes and bills all of them: `retouch "
                 f"retry {job.job_id}` if that is meant",
             )
-        elif job.status is Status.QUEUED and unpause(stack.store.lane(job.lane or "")):
+        elif _stands_still(stack, job):
             told[job.job_id] = Outcome(job, stack.operate("retry", job))
         else:
             told[job.job_id] = _left(job, f"it is {job.status}")
+
+
+def _stands_still(stack: Stack, job: Job) -> bool:
+    """Whether a job that has not ended waits for a person: the stack helps it on, or says who can."""
+    if job.status is Status.QUEUED:
+        return bool(unpause(stack.store.lane(job.lane or "")))
+    return job.status is Status.UNRESOLVED or (job.status is Status.FINALIZING and job.blocked)
 
 
 def release(stack: Stack, jobs: Sequence[Job], told: dict[str, Outcome]) -> None:

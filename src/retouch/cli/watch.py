@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import signal
 import time
@@ -262,7 +263,8 @@ class _Watcher:
         self._interrupted = False
         self._told: dict[str, str] = {}
         self._rows: dict[str, dict[str, Any]] = {}
-        self._expected: set[str] = set()
+        self._expected: dict[str, str] = {}
+        """By the sidecar's key the job that its latest version makes."""
 
     def close(self) -> None:
         """Close what is open."""
@@ -276,13 +278,17 @@ class _Watcher:
         any case, so nothing is dropped or paid again. It may end at any moment: a copy is there or not.
         """
         self._stack.admit_no_more()
-        self._make_pages()
+        self._make_pages(
+            math.inf
+        )  # there is no next time: without the pictures no page can be made
         for _ in self._mirror.compare():
             pass
         before = left = _bytes_in(self._keep)
+        # What is written from here on, by whoever makes up for what was not told, was not brought out.
+        copies = self._stack.copies()
         why = self._not_free()
         if why is None:
-            self._stack.free()
+            self._stack.delete(copies)
             left = _bytes_in(self._keep)
             self._say(
                 f"{_size(before - left)} freed; {_size(left)} are still taken, by copies of what lies "
@@ -300,7 +306,7 @@ class _Watcher:
             return (
                 f"{_counted(len(jobs), 'job')} not done, {jobs[0].sidecar} ({jobs[0].status}) for one, "
                 "and may need the copies; let the watch run until they have ended, or cancel them "
-                "(retouch cancel) while it runs"
+                "(retouch cancel), and decide about what is UNRESOLVED (retouch resolve), while it runs"
             )
         if (key := self._mirror.left_behind()) is not None:
             return f"{key} could not be brought to {self._order.outbox}"
@@ -387,9 +393,9 @@ class _Watcher:
         entries = self._journal.entries.values()
         self._stack.resume([(e.key, e.at) for e in entries if e.state is State.UP and not e.gone])
 
-    def _make_pages(self) -> None:
+    def _make_pages(self, seconds: float = _PAGES_SECONDS) -> None:
         """Make the pages that were not made before the engine ended."""
-        until = time.monotonic() + _PAGES_SECONDS
+        until = time.monotonic() + seconds
         for folder in self._stack.without_page():
             if time.monotonic() > until:
                 break
@@ -417,7 +423,7 @@ class _Watcher:
         self._tally.pending = taken.pending
         if not taken.dropped:
             self._next_look = time.monotonic() + _LOOK_SHARE * taken.looked_seconds
-        self._expected.update(job_id_of(key, version) for key, version in taken.sidecars)
+        self._expected |= {key: job_id_of(key, version) for key, version in taken.sidecars}
         return self._bring(0 if taken.dropped else 1) or bool(taken.dropped or taken.pending)
 
     def _bring(self, wait_seconds: int) -> bool:
@@ -474,7 +480,8 @@ class _Watcher:
             for job_id, status in self._tally.open.items()
             if status not in STANDING and job_id not in blocked
         ]
-        unheard = self._expected - self._tally.ended.keys() - self._tally.open.keys()
+        heard = self._tally.ended.keys() | self._tally.open.keys()
+        unheard = set(self._expected.values()) - heard
         return not left and not unheard and not self._stack.messages() and not self._bring(1)
 
     def _drain(self) -> None:

@@ -22,6 +22,8 @@ from retouch import imaging, keys
 from retouch.cli.watch_folder import Look, Patience, Stamp, look
 from retouch.cli.watch_journal import Entry, Journal, State
 from retouch.imaging import FIT_MAX_BYTES, UnreadableImage
+from retouch.resolving import OurRecord
+from retouch.runaway import is_record
 
 LARGEST_BYTES: Final = FIT_MAX_BYTES
 """No image above this is taken by the stack, whatever the model."""
@@ -59,7 +61,7 @@ class Taken:
     pending: int = 0
     """Files that are still to be judged, or are being written."""
     sidecars: list[tuple[str, str]] = field(default_factory=list)
-    """Keys and versions of the sidecars among what was dropped: each makes a job."""
+    """Keys and versions of the sidecars among what was dropped: the latest of each key makes a job."""
     looked_seconds: float = 0.0
     """How long it took to look through the folder."""
 
@@ -242,7 +244,10 @@ class Intake:
         self._journal.uploaded(entry, version)
         taken.dropped += 1
         if keys.classify(key) is keys.Kind.SIDECAR:
-            taken.sidecars.append((key, version))
+            if is_record(data):
+                self._say(f"{key}: {OurRecord(key).problem.message}")
+            else:
+                taken.sidecars.append((key, version))
 
     def _read(self, key: str, stamp: Stamp) -> bytes | None:
         """The bytes of a file, if it is still as it was seen."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import mimetypes
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -244,22 +244,20 @@ class OwnStack(Connection):
     # --- the copies ---
 
     def needing_copies(self) -> list[Job]:
-        """Jobs that may need a result, or an original that is no longer in the folder.
+        """See `needing_copies`."""
+        return needing_copies(self)
 
-        One that waits for its files needs none: it will be entered with what lies in the folder then.
-        But a step may wait for the results of the one before, and a retry goes on with the originals
-        that the first try had.
-        """
-        return [
-            job
-            for job in self.open_jobs()
-            if job.status is not Status.WAITING or job.part is not None or job.retry_of is not None
-        ]
+    def copies(self) -> dict[str, list[ObjectIdentifierTypeDef]]:
+        """Every result, and of originals every version that is not the current one, as of now."""
+        return {
+            self.outbox: copies(self.s3, self.outbox, current_too=True),
+            self.inbox: copies(self.s3, self.inbox, current_too=False),
+        }
 
-    def free(self) -> None:
-        """Delete every result, and of originals every version that is not the current one."""
-        purge(self.s3, self.outbox, current_too=True)
-        purge(self.s3, self.inbox, current_too=False)
+    def delete(self, some: Mapping[str, Sequence[ObjectIdentifierTypeDef]]) -> None:
+        """Delete these for good."""
+        for bucket, going in some.items():
+            delete(self.s3, bucket, going)
 
     def wait_while(self, statuses: Sequence[Status], seconds: float) -> int:
         """Wait until no job is in any of these states, for as long at the most; how many still are."""
@@ -290,8 +288,27 @@ def without_page(s3: S3Client, outbox: str) -> Iterator[str]:
             yield folder
 
 
-def purge(s3: S3Client, bucket: str, *, current_too: bool, at_once: int = _DELETED_AT_ONCE) -> None:
-    """Delete the older versions of all objects for good, and with `current_too` the current ones.
+def needing_copies(connection: Connection) -> list[Job]:
+    """Jobs that may need a result, or an original or preset that is not the current one.
+
+    One that waits for its files needs none: it will be entered with what lies in the folder then. But
+    it stays under the presets that there were when it came, a step may wait for the results of the one
+    before, and a retry goes on with the originals that the first try had. So does what a person has
+    sent again that was UNRESOLVED.
+    """
+    inbox = S3Inbox(connection.s3, connection.inbox)
+
+    def needs(job: Job) -> bool:
+        if job.status is not Status.WAITING or job.part is not None or job.retry_of is not None:
+            return True
+        there = {preset: inbox.head(preset.key) for preset in job.presets}
+        return any(now is None or now.version_id != p.version_id for p, now in there.items())
+
+    return [job for job in connection.jobs([*UNSENT, *UNDER_WAY, Status.UNRESOLVED]) if needs(job)]
+
+
+def copies(s3: S3Client, bucket: str, *, current_too: bool) -> list[ObjectIdentifierTypeDef]:
+    """The older versions of all objects, and with `current_too` the current ones, to be deleted.
 
     The oldest first, and last what says that an object was deleted: so at no moment does a version come
     back that another, or its deletion, had covered.
@@ -308,9 +325,18 @@ def purge(s3: S3Client, bucket: str, *, current_too: bool, at_once: int = _DELET
             {"Key": one["Key"], "VersionId": one["VersionId"]}
             for one in page.get("DeleteMarkers", [])
         ]
-    going = [*reversed(versions), *reversed(markers)]  # the newest is listed first
+    return [*reversed(versions), *reversed(markers)]  # the newest is listed first
+
+
+def delete(
+    s3: S3Client,
+    bucket: str,
+    going: Sequence[ObjectIdentifierTypeDef],
+    at_once: int = _DELETED_AT_ONCE,
+) -> None:
+    """Delete these versions for good, in their order."""
     for start in range(0, len(going), at_once):
-        some = going[start : start + at_once]
+        some = list(going[start : start + at_once])
         s3.delete_objects(Bucket=bucket, Delete={"Objects": some, "Quiet": True})
 
 

@@ -116,7 +116,24 @@ def stand_in_id(key: str, version_id: str) -> str:
 
 def job_of(store: Store, key: str, version_id: str) -> Job | None:
     """The first job that a version of an object made, or what stands for it as an image alone."""
-    return store.job(job_id_of(key, version_id)) or store.job(stand_in_id(key, version_id))
+    ids = (
+        _made_alone_id(store, key, version_id),
+        job_id_of(key, version_id),
+        stand_in_id(key, version_id),
+    )
+    return next((job for job_id in ids if (job := store.job(job_id)) is not None), None)
+
+
+def _made_alone_id(store: Store, key: str, version_id: str) -> str:
+    """The id of the first job that presets make of a version of an image alone.
+
+    Once that was also the id of the record that stands for the image; where such a record has it, the
+    job has another.
+    """
+    job_id = job_id_of(key, version_id)
+    there = store.job(job_id)
+    stands_in = there is not None and there.sidecar_version is None and not there.presets
+    return _id_of(f"{key}\0{version_id}\0made") if stands_in else job_id
 
 
 def parts_of(root: Job) -> tuple[str, ...]:
@@ -390,12 +407,15 @@ def _replace_older(app: App, drop: _Drop) -> None:
     older = _supersede(app, drop.before, drop.root)
     folders = drop.folders
     own = [part_id(drop.root, part.number) for part in drop.reading.parts]
+    entered = app.store.job(drop.root)
     for job_id in dict.fromkeys((*older, drop.holders[keys.outbox_folder(drop.key)])):
         job = app.store.job(job_id) if job_id is not None and job_id not in own else None
         if job is None or not folders or not job.status.terminal or job.folder in folders:
             continue
         if app.store.latest_job_of(place(job.folder)) != job.job_id:
             continue  # its record lies aside already
+        if entered is not None and first_of(app.store, job).created_at > entered.created_at:
+            continue  # the event is late: another sidecar's drop is the newer one
         more = f" and {len(folders) - _FEW} more" if len(folders) > _FEW else ""
         note = Finding(field="", message=f"{_NEWER}{', '.join(folders[:_FEW])}{more}")
         if note not in job.warnings:
@@ -681,7 +701,7 @@ def _judge_alone(app: App, key: str, settled: bool, changed: list[Job]) -> tuple
     dropped = app.inbox.head(key)
     if dropped is None:
         return ()
-    root = job_id_of(key, dropped.version_id)
+    root = _made_alone_id(app.store, key, dropped.version_id)
     job = app.store.job(root)
     if job is not None and job.status is not Status.WAITING and job.part is None:
         _repeat(app, job)
@@ -818,6 +838,8 @@ def record_lone(app: App, key: str) -> str | None:
     reading = read_alone(app.inbox, sidecar)
     job_id = stand_in_id(key, dropped.version_id)
     older = app.store.record_of_lone(key)
+    if older == job_id_of(key, dropped.version_id):
+        job_id = older  # see `_made_alone_id`
     if older is not None and older != job_id:
         close_waiting(app, older, f"{key}: replaced by a newer version")
     problems = list(reading.problems)
@@ -893,7 +915,8 @@ def _close_stand_in(app: App, key: str, why: str, version_id: str | None = None)
     """Close what stood for an image without a sidecar, if anything did: its record, or the jobs that
     the presets made of that version of it, if they have not been sent.
     """
-    made = None if version_id is None else app.store.job(job_id_of(key, version_id))
+    made_id = None if version_id is None else _made_alone_id(app.store, key, version_id)
+    made = None if made_id is None else app.store.job(made_id)
     ids = () if made is None else parts_of(made)
     for job_id in dict.fromkeys((app.store.record_of_lone(key), *ids)):
         if job_id is not None:
