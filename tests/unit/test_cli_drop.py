@@ -9,8 +9,10 @@ from typing import Any
 import boto3
 import pytest
 
+from retouch.cli.output import reason
+from retouch.jobs import Finding, Status
 from tests.fakes import PHOTO, WAN
-from tests.unit.test_cli_operate import OUTPUTS, REGION, Shell, cloud, retouch, store
+from tests.unit.test_cli_operate import OUTPUTS, REGION, Shell, cloud, job, retouch, store
 
 __all__ = ["cloud", "retouch", "store"]  # fixtures
 
@@ -81,3 +83,16 @@ def test_images_of_which_nothing_comes_by_itself_are_named(
     )
     assert said.out.startswith("10 files dropped into")
     assert as_json["alone"] == ["lone 鞋.png"]
+
+
+def test_an_image_alone_is_said_to_be_one_with_what_is_wrong_with_its_presets() -> None:
+    key = "a #1.png.json"
+    alone = job(sidecar=key, sidecar_version=None, status=Status.WAITING, missing=(key,))
+    wrong = Finding(field="model", message='"x" is not a model (it stands in _preset.json)')
+
+    assert reason(alone) == f"an image alone: waits for {key} or a preset"
+    assert reason(alone.model_copy(update={"warnings": (wrong,)})).endswith(
+        'or a preset; model: "x" is not a model (it stands in _preset.json)'
+    )
+    of_sidecar = alone.model_copy(update={"missing": ("a #1.png",)})
+    assert reason(of_sidecar) == "waits for a #1.png"
