@@ -155,7 +155,7 @@ class Estimate:
     def makes(self) -> str:
         """In words, its images."""
         what = f"{self._chain} make" if self.steps else "it makes"
-        return f"{what} up to {self.images} {'image' if self.images == 1 else 'images'}"
+        return f"{what} up to {self.images} image{'' if self.images == 1 else 's'}"
 
     @property
     def costs(self) -> str:

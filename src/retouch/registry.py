@@ -447,6 +447,11 @@ class Parameter:
         variant = self.variant_for(parameters, has_images)
         return self.kind if variant is None else variant.kind
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Its range, and those that hold in other modes."""
+        return (self.kind, *(variant.kind for variant in self.variants))
+
     def places_for(self, value: Json) -> list[When]:
         """The conditions under which a value is allowed, as far as they can be said."""
         found = [v.when for v in self.variants if not faults(v.kind, value)]

@@ -287,12 +287,24 @@ def check_preset(
     """What is wrong with a preset, together with those above it, as far as that can be told."""
     image = f"{keys.below(key)}image.jpg"
     reading = read_alone(inbox, f"{image}.json")
+    if reading.problems or not reading.whole:
+        return as_far_as_told(reading, models, regions)
+    problems: list[Problem] = []
+    for part in reading.parts:
+        planned = plan(inbox, reading, part, models, regions, alone=image)
+        if not isinstance(planned, Outranked):
+            problems += planned if isinstance(planned, list) else planned.problems
+    return list(dict.fromkeys(problems))
+
+
+def as_far_as_told(
+    reading: Reading, models: Catalogue = MODELS, regions: Sequence[str] | None = None
+) -> list[Problem]:
+    """What is wrong with presets that leave something to the sidecars, whatever these will say."""
     problems = list(reading.problems)
-    if not problems and reading.whole:
-        for part in reading.parts:
-            planned = plan(inbox, reading, part, models, regions, alone=image)
-            if not isinstance(planned, Outranked):
-                problems += planned if isinstance(planned, list) else planned.problems
+    for part in reading.parts if not problems else ():
+        wrong = sidecar.never_right(part.raw, models=models, regions=regions)
+        problems += (reading.told(part, problem) for problem in wrong)
     return list(dict.fromkeys(problems))
 
 

@@ -342,6 +342,12 @@ def _part(record: Record) -> str:
     return ", ".join(said)
 
 
+def _with_part(record: Record) -> str:
+    """What a job is called among others: its sidecar, and its part of that."""
+    name = record.sidecar.key.removesuffix(".json") or record.job_id
+    return ", ".join(filter(None, (name, _part(record))))
+
+
 _NAV: Final = '<nav class="parts"'
 _END_OF_NAV: Final = "</nav>"
 
@@ -727,11 +733,12 @@ _IN_TROUBLE: Final = ("FAILED", "REJECTED", "UNRESOLVED", "PARTIAL")
 
 
 def _in_trouble(records: Sequence[Record]) -> Iterator[str]:
+    """Jobs that ended otherwise than they should have, unless another repeats them."""
     lines = [
-        f'<a href="#job-{number}"><span dir="auto">{_text(record.sidecar.key.removesuffix(".json"))}'
-        f"</span></a> {_text(record.status)}"
+        f'<a href="#job-{number}"><span dir="auto">{_text(_with_part(record))}</span></a> '
+        f"{_text(record.status)}"
         for number, record in enumerate(records, 1)
-        if record.status in _IN_TROUBLE
+        if record.status in _IN_TROUBLE and record.retried_as is None
     ]
     if lines:
         yield _note("bad", "To be looked at", lines)

@@ -432,7 +432,7 @@ def _check_parameters(
     if value is None:
         value = {}
     if not isinstance(value, dict):
-        findings.refuse("parameters", f'{shown(value)} is not allowed; an object is: {{"n": 1}}')
+        _refuse_parameters(value, findings)
         value = {}
     has_images = image_count > 0
     for name, given in value.items():
@@ -444,15 +444,7 @@ def _check_parameters(
         if known is None:
             findings.refuse(path, _unknown_parameter(name, model, function, models))
             continue
-        if (
-            known.functions is not None
-            and function is not None
-            and (function.name not in known.functions)
-        ):
-            findings.refuse(
-                path,
-                f"is not a parameter of the function {function.name}; {_have(known.functions)} it",
-            )
+        if _refuse_where_lacking(path, known, function, findings):
             continue
         in_force = known.variant_for(value, has_images)
         found = faults(known.kind_for(value, has_images), given)
@@ -476,6 +468,21 @@ def _check_parameters(
         lists, images = _counted(len(boxes), "list"), _counted(image_count, "image")
         findings.refuse("parameters.bbox_list", f"{lists} for {images}; one for each")
     return model.completed(value, has_images, function.name if function else None)
+
+
+def _refuse_parameters(value: Json, findings: _Findings) -> None:
+    findings.refuse("parameters", f'{shown(value)} is not allowed; an object is: {{"n": 1}}')
+
+
+def _refuse_where_lacking(
+    path: str, known: Parameter, function: Function | None, findings: _Findings
+) -> bool:
+    """Whether the function has not that parameter, which is then refused."""
+    if known.functions is None or function is None or function.name in known.functions:
+        return False
+    said = f"is not a parameter of the function {function.name}; {_have(known.functions)} it"
+    findings.refuse(path, said)
+    return True
 
 
 def _counted(number: int, noun: str) -> str:
@@ -735,6 +742,80 @@ def judge(
         warnings=tuple(findings.warnings),
     )
     return order, draft
+
+
+def never_right(
+    raw: Mapping[str, Json],
+    *,
+    models: Catalogue = MODELS,
+    regions: Sequence[str] | None = None,
+) -> list[Problem]:
+    """What is wrong with fields that are not all there yet, whatever the others will be.
+
+    Nothing is missing, and a value is refused only where neither the model, if it is given, nor any
+    other if it is not, takes it in any mode. `regions` as in `check`.
+    """
+    findings = _Findings()
+    given = {name: value for name, value in raw.items() if value is not None}
+    model = _check_model(given, models, findings) if "model" in given else None
+    if "prompt" in given:
+        _check_prompt(given, model, findings)
+    _check_negative_prompt(given, model, models, findings)
+    _check_images(given, findings)
+    _check_mask_name(given, findings)
+    _check_flag(given, "fit", findings)
+    _check_labels(given, findings)
+    _check_priority(given, findings)
+    function = None
+    if model is not None:
+        _check_route(given, model, regions, findings)
+        function = _check_function(given, model, findings) if "function" in given else None
+        if "mask" in given:
+            _check_mask_wanted(given, model, function, models, findings)
+    else:
+        _choice(given, "call", list(Mode), findings)
+        _choice(given, "region", list(REGIONS if regions is None else regions), findings)
+        functions = dict.fromkeys(f.name for m in models.values() for f in m.functions)
+        _choice(given, "function", list(functions), findings)
+    parameters = given.get("parameters", {})
+    if not isinstance(parameters, dict):
+        _refuse_parameters(parameters, findings)
+        return findings.all()
+    for name, value in parameters.items():
+        if value is not None:
+            _check_alone(name, value, model, function, models, findings)
+    return findings.all()
+
+
+def _check_alone(
+    name: str,
+    given: Json,
+    model: Model | None,
+    function: Function | None,
+    models: Catalogue,
+    findings: _Findings,
+) -> None:
+    """A parameter whose mode, and perhaps model, is not known yet."""
+    path = f"parameters.{name}"
+    candidates = list(models.values()) if model is None else [model]
+    having = [m.by_name[name] for m in candidates if name in m.by_name]
+    if not having and model is not None:
+        findings.refuse(path, _unknown_parameter(name, model, function, models))
+        return
+    if not having:
+        known = {p for m in candidates for p in m.by_name}
+        findings.refuse(path, f"is not a parameter of any model{closest(name, sorted(known))}")
+        return
+    if model is not None and _refuse_where_lacking(path, having[0], function, findings):
+        return
+    found = [faults(kind, given) for known in having for kind in known.kinds]
+    if not all(found):
+        return
+    for fault in found[0]:
+        wrong = shown(fault.given if fault.at else given)
+        allowed = list(dict.fromkeys(f.allowed for one in found for f in one if f.at == fault.at))
+        near = f"; nearest {shown(fault.nearest)}" if fault.nearest is not None else ""
+        findings.refuse(path + fault.at, f"{wrong} is not {_either(allowed)}{near}")
 
 
 def _check_prompt(raw: Mapping[str, Json], model: Model | None, findings: _Findings) -> str | None:

@@ -760,3 +760,124 @@ def test_an_image_that_waits_again_does_not_seem_refused() -> None:
     world.run(OVERDUE_SECONDS + 120)
 
     assert world.outbox.record("shoes/red")["status"] == "WAITING"
+
+
+# --- a preset that leaves something to the sidecars ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "said"),
+    [
+        (
+            {"model": "wan2.7-imag"},
+            "model",
+            '"wan2.7-imag" is not a model that retouch knows; allowed: ',
+        ),
+        (
+            {"model": WAN, "function": "expand"},
+            "function",
+            f"{WAN} has no functions; leave the field out",
+        ),
+        (
+            {"model": WANX, "function": "expnd"},
+            "function",
+            '; did you mean "expand"?',
+        ),
+        ({"function": "expnd"}, "function", '; did you mean "expand"?'),
+        (
+            {"model": WANX, "parameters": {"n": 99}},
+            "parameters.n",
+            "99 is not a whole number within 1–4; nearest 4",
+        ),
+        (
+            {"model": WANX, "function": "expand", "parameters": {"upscale_factor": 2}},
+            "parameters.upscale_factor",
+            "is not a parameter of the function expand; super_resolution has it",
+        ),
+        (
+            {"model": WAN, "parameters": {"upscale_factor": 2}},
+            "parameters.upscale_factor",
+            f"is not a parameter of {WAN}",
+        ),
+        (
+            {"parameters": {"sed": 1}},
+            "parameters.sed",
+            'is not a parameter of any model; did you mean "seed"?',
+        ),
+        (
+            {"parameters": {"n": 99}},
+            "parameters.n",
+            "99 is not a whole number within 1–4 or ",
+        ),
+        ({"prompt": "x", "parameters": [1]}, "parameters", "an object is"),
+        ({"priority": 77}, "priority", "77 is not a whole number within 0–9"),
+        ({"region": "mars"}, "region", '"mars" is not allowed'),
+        ({"model": WAN, "negative_prompt": "blur"}, "negative_prompt", "is not a parameter of"),
+        (
+            {"variants": [{"name": "a"}, {"model": "wan2.7-imag"}]},
+            "variants[1].model",
+            "(it stands in shoes/_preset.json)",
+        ),
+    ],
+)
+def test_a_preset_that_is_no_whole_job_is_refused_for_what_can_never_be_right(
+    fields: dict[str, Any], field: str, said: str
+) -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**fields))
+    world.run(30)
+
+    record = world.outbox.record("shoes/_preset")
+    assert record["status"] == "REJECTED"
+    (problem,) = record["problems"]
+    assert problem["field"] == field
+    assert said in problem["message"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"model": WANX},
+        {"model": None, "parameters": {"n": None}},
+        {"prompt": "x"},
+        {"function": "expand", "parameters": {"left_scale": 1.5}},
+        {"model": WANX, "parameters": {"upscale_factor": 2, "left_scale": 1.5}},
+        {"model": WANX, "mask": "/m.png"},
+        # These are right where a sidecar says the rest.
+        {"model": WAN, "parameters": {"n": 12}},
+        {"model": f"{WAN}-pro", "parameters": {"size": "4K"}},
+        {"parameters": {"upscale_factor": 4}},
+        {"variants": [{"name": "a", "parameters": {"n": 12}}, {"name": "b", "model": WANX}]},
+    ],
+)
+def test_what_a_sidecar_can_make_right_is_left_to_the_sidecars(fields: dict[str, Any]) -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(**fields))
+    world.run(30)
+
+    assert not world.store.jobs
+
+
+def test_an_image_under_a_preset_with_an_unknown_model_does_not_wait_in_silence() -> None:
+    world = World()
+    world.drop("shoes/red.png", PHOTO)
+    world.drop("shoes/_preset.json", preset(model="wan2.7-imag"))
+
+    world.run(OVERDUE_SECONDS + 120)
+
+    (warning,) = world.outbox.record("shoes/red")["warnings"]
+    assert warning["field"] == "model"
+    assert '"wan2.7-imag" is not a model' in warning["message"]
+    assert "it stands in shoes/_preset.json" in warning["message"]
+
+
+def test_a_sidecar_with_a_model_of_its_own_is_made_under_a_preset_with_an_unknown_one() -> None:
+    world = World()
+    world.drop("shoes/_preset.json", preset(model="wan2.7-imag"))
+    world.drop("shoes/red.png", PHOTO)
+    (job_id,) = world.drop("shoes/red.png.json", sidecar_json())
+
+    world.run(60)
+
+    assert world.store.the_job(job_id).status is Status.SUCCEEDED

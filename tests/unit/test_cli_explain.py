@@ -50,3 +50,23 @@ def test_a_file_that_is_there_needs_no_stack(tmp_path: Path) -> None:
     done = explain("red.jpg.json", at=tmp_path)
     assert done.returncode == 0, done.stderr
     assert '"red"' in done.stdout
+
+
+def test_of_a_preset_and_an_image_below_it_it_says_what_can_never_be_right(tmp_path: Path) -> None:
+    (tmp_path / "_preset.json").write_text('{"model": "wan2.7-imag"}')
+    (tmp_path / "red.jpg").write_bytes(b"\xff\xd8")
+    for name in ("_preset.json", "red.jpg"):
+        done = explain(name, at=tmp_path)
+        assert done.returncode == 2
+        assert '✗ model: "wan2.7-imag" is not a model that retouch knows' in done.stderr
+        assert 'did you mean "wan2.7-image"? (it stands in _preset.json)' in done.stderr
+
+
+def test_of_a_sidecar_it_says_what_it_waits_for(tmp_path: Path) -> None:
+    (tmp_path / "a b.json").write_text(
+        json.dumps({"model": WAN, "prompt": "red", "images": ["x #1.jpg", "there.jpg"]})
+    )
+    (tmp_path / "there.jpg").write_bytes(b"\xff\xd8")
+    done = explain("a b.json", at=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == 'warning images[0]: "x #1.jpg" is not there; it waits for that\n'

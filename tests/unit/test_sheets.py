@@ -423,3 +423,18 @@ def test_a_thumbnail_is_small_and_keeps_its_ratio() -> None:
     assert (small.width, small.height) == (480, 240)
     assert small.data[:4] == b"RIFF"
     assert len(small.data) < 20_000
+
+
+def test_a_folder_s_page_names_each_part_that_is_to_be_looked_at_and_none_that_was_repeated() -> (
+    None
+):
+    fields: dict[str, Any] = {"status": "FAILED", "outputs": [], "cost": None}
+    fields |= {"sidecar": {"key": "shoes/a.json"}, "failure": {"code": "Gone", "message": "no"}}
+    last = sheet("shoes/a", **fields, part={"number": 1, "of": 2, "step": 2, "steps": 2})
+    old = sheet(
+        "shoes/a/old", **fields, part={"number": 0, "of": 2, "step": 1, "steps": 2}, retried_as="b"
+    )
+    page = Page("".join(sheets.gallery("shoes", [last, old], [last.record, old.record])))
+
+    assert "shoes/a, step 2 of 2 FAILED" in page.text
+    assert [link for link in page.links if link.startswith("#job-")] == ["#job-1"]

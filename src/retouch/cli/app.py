@@ -23,7 +23,7 @@ from retouch.catalogue import Catalogue, catalogue
 from retouch.cli import explaining, output, steering
 from retouch.cli.connection import Connection, NotReachable, Where, connect
 from retouch.cli.demo import demo as run_demo
-from retouch.cli.explaining import is_job
+from retouch.cli.explaining import is_alone, is_job
 from retouch.cli.folder import FolderInbox, Found, Verdict, check, collect
 from retouch.cli.following import follow
 from retouch.cli.gallery import gallery as make_gallery
@@ -45,6 +45,8 @@ DONE: Final = 0
 FAILED: Final = 1
 WRONG_INPUT: Final = 2
 NOT_REACHABLE: Final = 3
+_FEW: Final = 3
+"""Of many files so many are named."""
 
 app = typer.Typer(
     name="retouch",
@@ -357,7 +359,7 @@ def drop(
     verdicts = [verdict for _, verdict in judged]
     wrong = any(verdict.problems for verdict in verdicts)
     output.verdicts(verdicts, quiet_when_fine=True)
-    job_ids, count = _upload(connection, judged, prefix)
+    job_ids, alone, count = _upload(connection, judged, prefix)
     jobs: list[Job] = []
     if wait and job_ids:
         jobs = follow(
@@ -375,12 +377,14 @@ def drop(
             {
                 "uploaded": count,
                 "jobs": [output.row(job) for job in jobs] if wait else job_ids,
+                "alone": alone,
                 "files": output.verdict_document(verdicts),
             }
         )
     else:
         output.out.print(
-            f"{count} files dropped into s3://{connection.inbox}/{prefix}", markup=False
+            f"{count} file{'' if count == 1 else 's'} dropped into s3://{connection.inbox}/{prefix}",
+            markup=False,
         )
         if wait:
             output.out.print(output.jobs_table(jobs))
@@ -389,6 +393,8 @@ def drop(
         else:
             for job_id in job_ids:
                 output.out.print(f"job {job_id}", markup=False)
+        if alone:
+            output.err.print(_of_images_alone(alone), markup=False)
     if wrong or any(job.status is Status.REJECTED for job in jobs):
         raise typer.Exit(WRONG_INPUT)
     if any(job.blocked for job in jobs):
@@ -416,34 +422,50 @@ def _judged(
 
 def _upload(
     connection: Connection, judged: list[tuple[Found | None, Verdict]], prefix: str
-) -> tuple[list[str], int]:
+) -> tuple[list[str], list[str], int]:
     """Upload presets first, then images, then sidecars; the ids of the jobs that they make (of a drop
-    that makes several, of the first), and how many files.
+    that makes several, of the first), the keys of images of which nothing comes by itself, and how many
+    files.
     """
     found = [item for item, verdict in judged if item is not None and _goes_up(item, verdict)]
     order = (keys.Kind.PRESET, keys.Kind.IMAGE, keys.Kind.SIDECAR)
     found.sort(key=lambda item: order.index(keys.classify(item.key)))
     names = {prefix + item.key for item in found}
     inbox = S3Inbox(connection.s3, connection.inbox)
-    job_ids = []
+    named = {prefix + key for _, verdict in judged for key in verdict.uses}
+    job_ids: list[str] = []
+    alone: list[str] = []
     for item in output.track(found, "uploading"):
         key = prefix + item.key
         version = connection.upload(key, item.path.read_bytes())
         if is_job(connection, inbox, key, names):
             job_ids.append(job_id_of(key, version))
-    return job_ids, len(found)
+        elif is_alone(connection, inbox, key, names, named):
+            alone.append(key)
+    return job_ids, alone, len(found)
+
+
+def _of_images_alone(found: list[str]) -> str:
+    shown = ", ".join(found[:_FEW])
+    more = f" and {len(found) - _FEW} more" if len(found) > _FEW else ""
+    each = "waits" if len(found) == 1 else "wait"
+    return (
+        f"{shown}{more}: no job yet; {each} for a sidecar, or for a preset that says all that a job "
+        "needs; `retouch explain` says more"
+    )
 
 
 def _goes_up(item: Found, verdict: Verdict) -> bool:
-    """A broken sidecar goes up, so that the outbox says why; a file that is no image does not, nor does
-    a record from an outbox, of which nothing would come.
+    """A broken sidecar or preset goes up, so that the outbox says why, and nothing is made under the
+    preset that was there before; a file that is no image does not, nor does a record from an outbox, of
+    which nothing would come.
     """
     kind = keys.classify(item.key)
     if kind is keys.Kind.IGNORED:
         return False
     if kind is keys.Kind.SIDECAR and is_record(item.path.read_bytes()):
         return False
-    return kind is keys.Kind.SIDECAR or not verdict.problems or keys.is_image_name(item.key)
+    return kind is not keys.Kind.IMAGE or not verdict.problems or keys.is_image_name(item.key)
 
 
 @app.command()

@@ -17,6 +17,8 @@ from retouch.resolving import (
     Outranked,
     Plan,
     Reading,
+    as_far_as_told,
+    check_preset,
     plan,
     read_alone,
     read_drop,
@@ -80,7 +82,8 @@ def explain(
         return _of_sidecar(inbox, key, stored, models, regions)
     if kind is keys.Kind.PRESET:
         said = "a preset: it is explained by what lies below it"
-        return Explanation(key, [], [], [], said)
+        wrong = check_preset(inbox, key, models, regions)
+        return Explanation(key, [], [], wrong, said)
     if kind is keys.Kind.IGNORED:
         return Explanation(key, [], [], [], "ignored, by its name")
     for name in keys.sidecars_of(key):
@@ -92,6 +95,8 @@ def explain(
     if not reading.whole or not keys.is_image_name(key) or keys.is_mask_name(key):
         found.says = "no job by itself: it waits for a sidecar"
         found.jobs, found.problems = [], list(reading.problems)
+        if not reading.whole:
+            found.problems = as_far_as_told(reading, models, regions)
     return found
 
 
@@ -109,7 +114,28 @@ def is_job(connection: Connection, inbox: Inbox, key: str, going_up: Collection[
     ):
         return False
     found = explain(inbox, key, connection.models, connection.regions)
-    return found is not None and bool(found.jobs) and not found.problems
+    # Under presets with mistakes it waits, and has no job.
+    wrong = found is None or found.problems or any(job.problems for job in found.jobs)
+    return found is not None and bool(found.jobs) and not wrong
+
+
+def is_alone(
+    connection: Connection,
+    inbox: Inbox,
+    key: str,
+    going_up: Collection[str],
+    named: Collection[str],
+) -> bool:
+    """Whether an object that makes no job by itself is an image to edit that no sidecar describes.
+
+    `going_up` are the keys that are dropped with it, `named` the images that sidecars among them name.
+    """
+    image = keys.classify(key) is keys.Kind.IMAGE and keys.is_image_name(key)
+    if not image or keys.is_mask_name(key) or key in named or connection.store.awaiting(key):
+        return False
+    return not any(
+        name in going_up or inbox.head(name) is not None for name in keys.sidecars_of(key)
+    )
 
 
 def _of_sidecar(
@@ -149,12 +175,23 @@ def _explained(
             images: list[Json] = [name.removeprefix("/") for name in planned.names if name]
             if part.follows:
                 images = [f"the result of step {(part.step or 1) - 1}"]
+            if alone is None:
+                job.warnings += _missing(inbox, planned)
             source = reading.source_of(part, "images") or "the name"
             job.values.append(Value("images", images, DEFAULT if part.follows else source))
         job.problems = [p for p in job.problems if p not in reading.problems]
         jobs.append(job)
     presets = [preset.key for preset in reading.presets]
     return Explanation(key, presets, jobs, list(reading.problems))
+
+
+def _missing(inbox: Inbox, planned: Plan) -> Iterator[Problem]:
+    """What a sidecar waits for."""
+    for key in planned.wanted:
+        if inbox.head(key) is None:
+            yield Problem(planned.fields[key], f'"{key}" is not there; it waits for that')
+    if planned.unnamed is not None:
+        yield Problem("images", f'"{planned.unnamed}" is not there; it waits for that')
 
 
 def _values(reading: Reading, part: Part, order: Order | None) -> Iterator[Value]:

@@ -75,6 +75,8 @@ class Verdict:
     warnings: list[Problem] = field(default_factory=list)
     says: str = ""
     """What the file is, where it is fine."""
+    uses: set[str] = field(default_factory=set)
+    """Keys of the images that it names, of a sidecar."""
 
 
 def collect(paths: Iterable[Path]) -> Iterator[Found | Verdict]:
@@ -189,6 +191,7 @@ def _check_drop(
             verdict.problems += planned if isinstance(planned, list) else [planned.problem]
             continue
         verdict.problems += planned.problems
+        verdict.uses.update(planned.wanted if alone is None else ())
         name = part.variant or ("" if part.step is None else f"step {part.step}")
         says.append(f"{name}: " if name else "")
         if not part.follows:

@@ -112,7 +112,10 @@ def reason(job: Job) -> str:
         step = job.part.step
         return "waits for its images" if step is None else f"waits for step {step - 1}"
     if job.status is Status.WAITING:
-        return f"waits for {', '.join(job.missing)}"
+        wrong = "".join(f"; {Problem(p.field, p.message)}" for p in job.warnings)
+        if job.missing == (job.sidecar,):
+            return f"an image alone: waits for {job.sidecar} or a preset{wrong}"
+        return f"waits for {', '.join(job.missing)}{wrong}"
     if job.held is not None:
         return f"held: {job.held.message}"
     if job.problems:
@@ -124,7 +127,8 @@ def reason(job: Job) -> str:
     if job.failure is not None:
         return f"{job.failure.code}: {job.failure.message}"
     if job.image_failures:
-        return f"{len(job.image_failures)} images failed: {job.image_failures[0].code}"
+        failed = len(job.image_failures)
+        return f"{failed} image{'s' * (failed > 1)} failed: {job.image_failures[0].code}"
     return ""
 
 

@@ -51,6 +51,7 @@ from retouch.resolving import (
     Reading,
     Resolution,
     Result,
+    as_far_as_told,
     check_preset,
     look_at_result,
     look_for,
@@ -848,6 +849,8 @@ def record_lone(app: App, key: str) -> str | None:
         if not problems:
             app.uploads.announce(Errand(key=key))
             return "announced"
+    elif not reading.whole:
+        problems = as_far_as_told(reading, app.settings.models, app.settings.regions)
     warnings = _as_findings(as_many_as_are_read(problems))
     now, job = app.clock.now(), app.store.job(job_id)
     writes: Writes = ()
