@@ -445,7 +445,8 @@ def test_the_provider_s_word_is_awaited_for_all_together(
     said = retouch("cancel", SIDECAR)
 
     assert asked_for(cloud) == [PARTS[2], PARTS[1], PARTS[1], PARTS[2]]
-    assert lines(said.out) == 1
+    assert lines(said.out) == 3
+    assert said.out.count(": noted") == 2
     assert said.err.count("the provider refused") == 2
     assert said.code == 1
 
@@ -750,6 +751,7 @@ def test_a_cancel_tells_what_the_provider_said_as_soon_as_it_has(
     said = retouch("cancel", JOB)
 
     assert time.monotonic() - begun < 15  # it is not waited for
+    assert said.out.strip().endswith(": noted")
     assert said.err.strip().endswith(": the provider refused")
     assert said.code == 1
     assert [asked["command"] for asked in cloud.invoked] == ["cancel", "cancel"]
@@ -768,7 +770,7 @@ def test_a_cancel_waits_until_the_job_moves(
         moving.join()
 
     assert said.code == 0
-    assert said.out.strip().endswith(": it was cancelled already")
+    assert said.out.strip().endswith(": noted, and it is cancelled")
     assert len(cloud.invoked) == 2
 
 

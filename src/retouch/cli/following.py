@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from retouch.cli.connection import Connection
-from retouch.cli.output import reason, status
+from retouch.cli.output import part, reason, status
 from retouch.cli.pace import Pace
 from retouch.jobs import Job, Status
 from retouch.steps.submit import parts_of
@@ -80,6 +80,10 @@ class _Jobs:
         return waits and before is not None and self._at_rest(before)
 
 
+def _name(job: Job) -> str:
+    return ", ".join(filter(None, (job.sidecar.removesuffix(".json"), part(job))))
+
+
 def follow(
     connection: Connection,
     job_ids: Sequence[str],
@@ -111,8 +115,7 @@ def follow(
                 why = reason(job) if tells else ""
                 console.print(
                     f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {status(job)}  "
-                    f"{escape(job.sidecar.removesuffix('.json'))}"
-                    + (f"  [dim]{escape(why)}[/dim]" if why else "")
+                    f"{escape(_name(job))}" + (f"  [dim]{escape(why)}[/dim]" if why else "")
                 )
             ended, left = jobs.ended, jobs.left
             words = jobs.pace.words(left)

@@ -157,7 +157,7 @@ def reasons(jobs: Iterable[Job]) -> None:
     """Why jobs are not what their owners hoped for, a line each; nothing where all is well."""
     for job in jobs:
         if why := reason(job):
-            out.print(f"{job.sidecar}: {why}", markup=False)
+            out.print(f"{named(job)}: {why}", markup=False)
 
 
 def row(job: Job) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from retouch.cli.connection import Report
@@ -67,7 +67,16 @@ def cancel(stack: Stack, jobs: Sequence[Job], told: dict[str, Outcome], wait: bo
     for job in asked:
         now = stack.store.job(job.job_id)
         if now is not None:
-            told[job.job_id] = Outcome(job, stack.operate("cancel", now))
+            first, then = told[job.job_id].report, stack.operate("cancel", now)
+            told[job.job_id] = Outcome(job, _of_both(first, then))
+
+
+def _of_both(first: Report, then: Report) -> Report:
+    """What came of asking twice: the second time does not say that somebody asked before."""
+    if not first.did:
+        return then
+    cancelled = then.status == Status.CANCELED
+    return replace(then, did=f"{first.did}, and it is cancelled" if cancelled else first.did)
 
 
 def _await_the_provider(stack: Stack, jobs: Iterable[Job]) -> None:

@@ -381,8 +381,11 @@ def release(app: App, job_id: str) -> Report:
     if was is not None:
         publish(app, job)
         app.kicks.kick(job.lane or "")
-        counts = ", ".join(f"{last.images} images of {last.day}" for last in job.charged[-1:])
-        counted = f"; it counts as {counts} (UTC) all the same" if counts else ""
+        counted = ""
+        if job.charged:
+            images, day = job.charged[-1].images, job.charged[-1].day
+            plural = "" if images == 1 else "s"
+            counted = f"; it counts as {images} image{plural} of {day} (UTC) all the same"
         return Report(job, f"it goes on, whatever its budget says{counted}")
     if job.status is Status.QUEUED and job.lane is not None:
         app.kicks.kick(job.lane)  # whoever released it may not have come to that
