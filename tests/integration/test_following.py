@@ -60,28 +60,43 @@ def test_a_terminal_shows_how_long_the_rest_takes(connection: Connection) -> Non
 
 def test_a_pipe_gets_a_line_that_says_how_far_it_has_come(connection: Connection) -> None:
     jobs = [job(number) for number in range(7)]
-    for one in jobs[:6]:
+    for one in jobs:
         connection.store.commit((PutJob(one),))
-        connection.store.commit((ended(one),))
     console, file = screen(terminal=False)
+    to_end = jobs.copy()
 
-    class Late(io.StringIO):
-        """The last job comes, and fails, once it was said how long it will take."""
+    def stopped(_: Job) -> bool:
+        if len(to_end) > 1:
+            connection.store.commit((ended(to_end.pop(0)),))
+        elif to_end and "left" in file.getvalue():
+            connection.store.commit((ended(to_end.pop(), Status.FAILED),))
+        return False
 
-        def write(self, text: str) -> int:
-            if "left" in text and connection.store.job(jobs[6].job_id) is None:
-                connection.store.commit((PutJob(jobs[6]),))
-                connection.store.commit((ended(jobs[6], Status.FAILED),))
-            return super().write(text)
-
-    console.file = file = Late()
     ids = [one.job_id for one in jobs]
-
-    found = follow(connection, ids, console, stopped=lambda _: False, say_every=0)
+    found = follow(connection, ids, console, stopped=stopped, say_every=0)
 
     assert [one.status for one in found] == [Status.SUCCEEDED] * 6 + [Status.FAILED]
-    assert re.search(r"s  6 of 7 ended, about \d+ s left", file.getvalue())
-    assert file.getvalue().count("shoes/6.png") == 1
+    assert re.search(r"s  [56] of 7 ended, about \d+ s left", file.getvalue())
+    assert len(re.findall(r"FAILED  shoes/6\.png", file.getvalue())) == 1
+
+
+def test_what_had_ended_before_is_no_measure_of_the_rest(connection: Connection) -> None:
+    jobs = [job(number) for number in range(12)]
+    for one in jobs:
+        connection.store.commit((PutJob(one),))
+    for one in jobs[:10]:
+        connection.store.commit((ended(one),))
+    console, file = screen(terminal=False)
+    to_end = jobs[10:]
+
+    def stopped(_: Job) -> bool:
+        if to_end:
+            connection.store.commit((ended(to_end.pop()),))
+        return False
+
+    follow(connection, [one.job_id for one in jobs], console, stopped=stopped, say_every=0)
+
+    assert "left" not in file.getvalue()
 
 
 @pytest.mark.parametrize("held", [Status.HELD, Status.UNRESOLVED])

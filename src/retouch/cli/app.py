@@ -23,7 +23,7 @@ from retouch.catalogue import Catalogue, catalogue
 from retouch.cli import explaining, output, steering
 from retouch.cli.connection import Connection, NotReachable, Where, connect
 from retouch.cli.demo import demo as run_demo
-from retouch.cli.explaining import is_alone, is_job
+from retouch.cli.explaining import Remembered, is_alone, is_job
 from retouch.cli.folder import FolderInbox, Found, Verdict, check, collect
 from retouch.cli.following import follow
 from retouch.cli.gallery import gallery as make_gallery
@@ -431,7 +431,7 @@ def _upload(
     order = (keys.Kind.PRESET, keys.Kind.IMAGE, keys.Kind.SIDECAR)
     found.sort(key=lambda item: order.index(keys.classify(item.key)))
     names = {prefix + item.key for item in found}
-    inbox = S3Inbox(connection.s3, connection.inbox)
+    inbox = Remembered(S3Inbox(connection.s3, connection.inbox))
     named = {prefix + key for _, verdict in judged for key in verdict.uses}
     job_ids: list[str] = []
     alone: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 from retouch import keys, sidecar
@@ -98,6 +99,16 @@ def explain(
         if not reading.whole:
             found.problems = as_far_as_told(reading, models, regions)
     return found
+
+
+class Remembered:
+    """An inbox that is asked for each object once: for a drop of many files under the same presets."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.head = cache(inbox.head)
+        self.read = cache(inbox.read)
+        self.keys = inbox.keys
+        self.presign = inbox.presign
 
 
 def is_job(connection: Connection, inbox: Inbox, key: str, going_up: Collection[str]) -> bool:

@@ -38,6 +38,7 @@ class _Jobs:
     def look(self, connection: Connection) -> list[Job]:
         """Look at those that have not ended; those of which there is news, the oldest drop first."""
         open_ = [i for i in self.ids if i not in self.seen or not self.seen[i].status.settled]
+        first = not self.seen
         news = []
         for job in connection.store.jobs_of(open_):
             before = self.seen.get(job.job_id)
@@ -49,7 +50,8 @@ class _Jobs:
                         self.ids.append(part)
             if before is None or before.status is not job.status:
                 news.append(job)
-                if job.status.settled:
+                # What had ended before anybody looked says nothing about when.
+                if job.status.settled and not first:
                     self.pace.ended()
         place = {job_id: number for number, job_id in enumerate(self.ids)}
         return sorted(news, key=lambda job: place[job.job_id])
