@@ -98,7 +98,7 @@ def test_a_job_that_is_worked_on_is_not_cancelled_and_its_results_come(person: U
     refused = retouch("cancel", sidecar)
 
     assert refused.returncode == 1, refused.stdout
-    assert "the request was noted" in refused.stdout
+    assert "the request is noted" in refused.stdout
     assert "the provider refused" in refused.stderr
     assert "its results come all the same" in refused.stderr
     record = person.settled("under way")
