@@ -185,8 +185,11 @@ def main() -> int:
     grown = {
         name: (kib - watch.quarter[name]) / (images - watch.at_quarter) for name, kib in end.items()
     }
-    print(f"images                          {images}, jobs {found}")
-    print(f"creates at the provider         {creates}")
+    ends = ", ".join(f"{count} {status}" for status, count in found.items())
+    print(f"images                          {images}, jobs {ends}")
+    print(
+        f"creates at the provider         {', '.join(f'{n} {name}' for name, n in creates.items())}"
+    )
     print(f"from the command to its end     {total:.0f} s, {images / total:.1f} images a second")
     print(
         f"remaining time                  said {len(wrong)} times; wrong by "
