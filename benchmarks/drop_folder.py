@@ -181,6 +181,9 @@ def main() -> int:
             found = statuses(user)
             listed = listings(stack)
             creates = user.simulator("stats")["creates"]
+    if not watch.quarter:
+        print("it was over before anything was told of it; take more images", file=sys.stderr)
+        return 2
     wrong = watch.wrong_by()
     grown = {
         name: (kib - watch.quarter[name]) / (images - watch.at_quarter) for name, kib in end.items()
