@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from retouch.cli import main
-from retouch.cli.connection import Connection, Where
+from retouch.cli.connection import Connection
 from tests.integration.conftest import Stack
 from tests.pages import Page, drawing, said
 
@@ -18,20 +17,8 @@ FOLDER = "shoes"
 
 
 @pytest.fixture
-def connected(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    outputs = {
-        "InboxBucket": stack.inbox,
-        "OutboxBucket": stack.outbox,
-        "TableName": stack.table,
-        "Models": "{}",
-        "ProviderRegions": "beijing",
-        "OperateFunctionName": "operate",
-    }
-
-    def connect(where: Where) -> Connection:
-        return Connection(boto3.Session(), outputs, name="retouch-test")
-
-    monkeypatch.setattr("retouch.cli.app.connect", connect)
+def connected(stack: Stack, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    monkeypatch.setattr("retouch.cli.app.connect", lambda _: connection)
     return stack
 
 
