@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
+from retouch.cli.explaining import Remembered, explain
+from retouch.cli.folder import FolderInbox
 from retouch.cli.output import reason
 from retouch.jobs import Finding, Status
+from retouch.registry import MODELS
 from tests.fakes import PHOTO, WAN
 from tests.unit.test_cli_operate import OUTPUTS, REGION, Shell, cloud, job, retouch, store
 
@@ -96,3 +100,21 @@ def test_an_image_alone_is_said_to_be_one_with_what_is_wrong_with_its_presets() 
     )
     of_sidecar = alone.model_copy(update={"missing": ("a #1.png",)})
     assert reason(of_sidecar) == "waits for a #1.png"
+
+
+def test_a_preset_is_asked_for_once_however_many_images_lie_under_it(tmp_path: Path) -> None:
+    asked: Counter[str] = Counter()
+
+    class Counting(FolderInbox):
+        def read(self, key: str, version_id: str) -> bytes | None:
+            asked[key] += 1
+            return super().read(key, version_id)
+
+    preset = {"model": WAN, "prompt": "x"}
+    write(tmp_path, **{"_preset.json": preset, "a.png": PHOTO, "b.png": PHOTO, "c.png": PHOTO})
+    inbox = Remembered(Counting(tmp_path))
+
+    found = [explain(inbox, name, MODELS, None) for name in ("a.png", "b.png", "c.png")]
+
+    assert [len(one.jobs) for one in found if one is not None] == [1, 1, 1]
+    assert asked["_preset.json"] == 1
